@@ -1,0 +1,34 @@
+import type { Logger } from './telemetry/logger.ts';
+import type { Metrics } from './telemetry/metrics.ts';
+
+/** Wall-clock time and timers. Tests bring their own, so that none of them sleeps. */
+export interface Clock {
+  /** Milliseconds since the epoch. */
+  now(): number;
+  /** Resolves after `milliseconds`; rejects with the signal's reason when that is aborted first. */
+  sleep(milliseconds: number, signal?: AbortSignal): Promise<void>;
+}
+
+/** What the core needs of the runtime that it happens to run on. */
+export interface Platform {
+  readonly clock: Clock;
+  /** A number in [0, 1), for jitter. Never for secrets. */
+  random(): number;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  /**
+   * Short work that goes on after the answer: `waitUntil` on Workers, a set drained at shutdown on
+   * Node, awaited on Lambda. A rejection is logged with `what`; it never reaches a client.
+   */
+  defer(what: string, work: Promise<unknown>): void;
+  /**
+   * Whether a fill may outlive every client that waits for it (true where the process lives on).
+   * Where it is false, a fill whose last client leaves is dropped.
+   */
+  readonly fillsOutliveClients: boolean;
+  /**
+   * Called with the name of a write step just before it is taken. Absent in production; tests
+   * kill the process there.
+   */
+  readonly checkpoint?: (step: string) => void | Promise<void>;
+}

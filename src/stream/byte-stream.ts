@@ -1,0 +1,102 @@
+/**
+ * The currency of bodies in the core: a single-use, pull-driven sequence of chunks.
+ *
+ * - Nothing is produced before the consumer asks (`next()`), so back-pressure is the loop itself.
+ * - Leaving the loop early (`return()`) cancels the source and frees what it holds.
+ * - An error thrown by the iteration means that the body is not whole; a clean end means that it is.
+ *
+ * Async iterables rather than web streams: on Node a web stream costs several times more per chunk,
+ * and Node's own readable streams are async iterables already.
+ */
+export type ByteStream = AsyncIterable<Uint8Array>;
+
+/** Thrown where a body is longer than the limit that was set for it. */
+export class BodyTooLargeError extends Error {
+  override readonly name = 'BodyTooLargeError';
+  /** In bytes. */
+  readonly limit: number;
+
+  constructor(what: string, limit: number) {
+    super(`${what} is larger than ${limit} bytes`);
+    this.limit = limit;
+  }
+}
+
+/** A stream of the chunks given, in order. Empty chunks are skipped. */
+export async function* streamOf(...chunks: readonly Uint8Array[]): AsyncGenerator<Uint8Array, void, void> {
+  for (const chunk of chunks) if (chunk.length > 0) yield chunk;
+}
+
+/**
+ * Reads the stream to its end into one array. For small bodies only (narinfos, listings).
+ *
+ * @param limit the most bytes that are accepted
+ * @throws BodyTooLargeError as soon as the limit is passed; the source is cancelled
+ */
+export async function collect(stream: ByteStream, limit: number, what = 'The body'): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of stream) {
+    size += chunk.length;
+    if (size > limit) throw new BodyTooLargeError(what, limit);
+    chunks.push(chunk);
+  }
+  return concat(chunks, size);
+}
+
+/** One array of all the chunks. */
+export function concat(
+  chunks: readonly Uint8Array[],
+  size: number = chunks.reduce((sum, chunk) => sum + chunk.length, 0),
+): Uint8Array {
+  if (chunks.length === 1 && chunks[0] !== undefined) return chunks[0];
+  const whole = new Uint8Array(size);
+  let at = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, at);
+    at += chunk.length;
+  }
+  return whole;
+}
+
+/**
+ * A web stream that pulls from the byte stream, one chunk a pull. An error of the source errors the
+ * stream, so that a runtime breaks the connection rather than end it. Cancelling it ends the source.
+ */
+export function toReadableStream(stream: ByteStream): ReadableStream<Uint8Array> {
+  const iterator = stream[Symbol.asyncIterator]();
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        const { done, value } = await iterator.next();
+        if (done === true) controller.close();
+        else controller.enqueue(value);
+      },
+      async cancel() {
+        await iterator.return?.();
+      },
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+/** The byte stream of a web stream; leaving the loop early cancels the web stream. */
+export async function* fromReadableStream(
+  stream: ReadableStream<Uint8Array>,
+): AsyncGenerator<Uint8Array, void, void> {
+  const reader = stream.getReader();
+  let ended = false;
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) {
+        ended = true;
+        return;
+      }
+      if (value.length > 0) yield value;
+    }
+  } finally {
+    if (!ended) await reader.cancel().catch(() => undefined);
+    reader.releaseLock();
+  }
+}
