@@ -1,0 +1,92 @@
+import { parseCacheInfo } from '../nix/cache-info.ts';
+import { collect } from '../stream/byte-stream.ts';
+import { decodedBody } from './content-encoding.ts';
+import { leave } from './response-body.ts';
+import { SMALL_BODY_LIMIT } from './settings.ts';
+import { TransportError } from './transport.ts';
+import type { TransportResponse } from './transport.ts';
+
+/** What came of asking an upstream for its nix-cache-info. */
+export type CacheInfoReading =
+  | { readonly kind: 'readable'; readonly priority: number | null }
+  /** It answers, but not with one: no proof of anything but life. */
+  | { readonly kind: 'unreadable'; readonly reason: string }
+  | { readonly kind: 'fault'; readonly reason: string };
+
+export interface CacheInfoReaderOptions {
+  /** One request for nix-cache-info, with the credentials of the upstream. */
+  request(): Promise<TransportResponse>;
+  /** Milliseconds since the epoch. */
+  now(): number;
+  /** Milliseconds that a reading is believed when it was readable, and when it was not. */
+  readonly ttlMs: number;
+  readonly retryMs: number;
+  /** Told of every reading. */
+  onReading(reading: CacheInfoReading): void;
+}
+
+/** Reads an upstream's nix-cache-info when it is wanted, one request at a time, and remembers it. */
+export class CacheInfoReader {
+  readonly #options: CacheInfoReaderOptions;
+  #priority: number | null = null;
+  #last: { readonly readable: boolean; readonly until: number } | null = null;
+  #reading: Promise<CacheInfoReading> | null = null;
+
+  constructor(options: CacheInfoReaderOptions) {
+    this.#options = options;
+  }
+
+  /** As it was read last; null while it was not, or where it has none. */
+  get priority(): number | null {
+    return this.#priority;
+  }
+
+  /** Reads it in the background if what is remembered is too old. */
+  refresh(): void {
+    if (this.#remembered() === null) void this.read();
+  }
+
+  /** Whether it can be read: as remembered, else as it is now. */
+  async isReadable(): Promise<boolean> {
+    return this.#remembered() ?? (await this.read()).kind === 'readable';
+  }
+
+  /** Reads it now. Never rejects. */
+  read(): Promise<CacheInfoReading> {
+    this.#reading ??= this.#fetch().then((reading) => {
+      const { now, ttlMs, retryMs, onReading } = this.#options;
+      const readable = reading.kind === 'readable';
+      if (readable) this.#priority = reading.priority;
+      this.#last = { readable, until: now() + (readable ? ttlMs : retryMs) };
+      this.#reading = null;
+      onReading(reading);
+      return reading;
+    });
+    return this.#reading;
+  }
+
+  #remembered(): boolean | null {
+    return this.#last !== null && this.#options.now() < this.#last.until ? this.#last.readable : null;
+  }
+
+  async #fetch(): Promise<CacheInfoReading> {
+    try {
+      const response = await this.#options.request();
+      if (response.status === 200) {
+        const body = await collect(
+          decodedBody(response, SMALL_BODY_LIMIT),
+          SMALL_BODY_LIMIT,
+          'nix-cache-info',
+        );
+        return { kind: 'readable', priority: parseCacheInfo(new TextDecoder().decode(body)).priority };
+      }
+      await leave(response.body);
+      const reason = `answered ${response.status}`;
+      if (response.status < 500 && response.status !== 429) return { kind: 'unreadable', reason };
+      return { kind: 'fault', reason };
+    } catch (error) {
+      if (error instanceof TransportError) return { kind: 'fault', reason: error.message };
+      return { kind: 'unreadable', reason: error instanceof Error ? error.message : String(error) };
+    }
+  }
+}
