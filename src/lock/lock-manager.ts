@@ -9,8 +9,9 @@ export interface LockManager {
   /**
    * Takes the lock, waiting for it at most `waitMs`.
    *
-   * @returns null if another holder kept it for the whole wait, or the lock service could not be asked
-   * @throws the signal's reason when the wait is aborted
+   * @returns null if another holder kept it for the whole wait
+   * @throws the signal's reason when the wait is aborted; anything else means that the lock service could not be asked,
+   *   and work goes on uncoordinated
    */
   acquire(name: string, options: AcquireOptions): Promise<Lease | null>;
 

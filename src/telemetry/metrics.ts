@@ -17,11 +17,6 @@ export type CounterName = keyof typeof COUNTERS;
 export type HistogramName = keyof typeof HISTOGRAMS;
 export type GaugeName = keyof typeof GAUGES;
 
-interface MetricDescription {
-  readonly help: string;
-  readonly labels: readonly string[];
-}
-
 export const COUNTERS = {
   snowcap_requests_total: {
     help: 'Requests answered, by route, status and what happened',
@@ -41,14 +36,14 @@ export const COUNTERS = {
   snowcap_storage_operations_total: { help: 'Storage operations', labels: ['operation', 'outcome'] },
   snowcap_index_queries_total: { help: 'Index queries and batches', labels: ['operation', 'outcome'] },
   snowcap_background_failures_total: { help: 'Deferred work that failed', labels: ['what'] },
-} as const satisfies Record<string, MetricDescription>;
+} as const;
 
 export const HISTOGRAMS = {
   snowcap_request_seconds: {
     help: 'Time until the answer begins, by route',
     labels: ['route'],
   },
-} as const satisfies Record<string, MetricDescription>;
+} as const;
 
 export const GAUGES = {
   snowcap_fills_in_flight: { help: 'Fills under way in this process', labels: [] },
@@ -57,7 +52,7 @@ export const GAUGES = {
   snowcap_present_bytes: { help: 'Sum of the NARs present in the index', labels: [] },
   snowcap_present_nars: { help: 'NARs present in the index', labels: [] },
   snowcap_upstream_circuit_open: { help: '1 while the circuit of an upstream is open', labels: ['upstream'] },
-} as const satisfies Record<string, MetricDescription>;
+} as const;
 
 /** Records nothing. */
 export const noMetrics: Metrics = { count() {}, observe() {}, gauge() {} };

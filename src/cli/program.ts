@@ -1,0 +1,29 @@
+import { Command } from 'commander';
+import { registerConfig } from './config.ts';
+import type { CliContext } from './context.ts';
+import { registerKey } from './key.ts';
+import { registerNar } from './nar.ts';
+import { registerServe } from './serve.ts';
+
+/**
+ * The commands of `snowcap`. What a command needs is imported when it runs, so that none waits for the
+ * libraries of another.
+ */
+export function createProgram(context: CliContext): Command {
+  const program = new Command('snowcap')
+    .description('A size-bounded, signing, pull-through binary cache for Nix')
+    .version(context.version, '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print this help')
+    .helpCommand(false)
+    .showHelpAfterError('(--help shows what there is)')
+    .configureOutput({
+      writeOut: (text) => context.stdout.write(text),
+      writeErr: (text) => context.stderr.write(text),
+    })
+    .exitOverride();
+  registerServe(program, context);
+  registerKey(program, context);
+  registerConfig(program, context);
+  registerNar(program, context);
+  return program;
+}
