@@ -27,7 +27,7 @@ export interface BlobStore {
 
   /**
    * Stores an object. A `stream` source is read to its end; if it throws, or its length is not the
-   * `size` given, nothing is stored and the error is passed on. A `file` source is taken over: the
+   * `size` given, nothing is stored and the error is passed on; where a put fails, the source is left. A `file` source is taken over: the
    * driver may move it, and it is gone from its old place afterwards (if the put fails, it is still there).
    */
   put(key: string, source: BlobSource, options?: PutOptions): Promise<PutResult>;
@@ -52,12 +52,10 @@ export interface BlobStore {
 }
 
 /** Bodies up to this many bytes are read whole and given as bytes. */
-export const INLINE_BODY_LIMIT = 256 * 1024;
+export const INLINE_BODY_LIMIT: number = 256 * 1024;
 
 /** First and last byte, both inclusive, as in RFC 9110 §14.1.2; `suffix` is the number of last bytes. */
-export type ByteRange =
-  | { readonly start: number; readonly end?: number }
-  | { readonly suffix: number };
+export type ByteRange = { readonly start: number; readonly end?: number } | { readonly suffix: number };
 
 export interface GetOptions {
   readonly range?: ByteRange;
@@ -148,9 +146,21 @@ export function assertKey(key: string): void {
   for (const segment of key.split('/')) {
     if (segment.length > 200) throw new InvalidKeyError(key, 'a segment has more than 200 characters');
     if (!SEGMENT.test(segment)) {
-      throw new InvalidKeyError(key, `segment ${JSON.stringify(segment)} is empty, begins with a dot or has an unsafe character`);
+      throw new InvalidKeyError(
+        key,
+        `segment ${JSON.stringify(segment)} is empty, begins with a dot or has an unsafe character`,
+      );
     }
   }
+}
+
+/**
+ * Checks the prefix of a listing: the beginning of some key, so that it leads nowhere outside either.
+ *
+ * @throws InvalidKeyError
+ */
+export function assertPrefix(prefix: string): void {
+  if (prefix !== '') assertKey(prefix.endsWith('/') ? prefix.slice(0, -1) : prefix);
 }
 
 /**
@@ -167,6 +177,6 @@ export function resolveRange(
     if (range.suffix <= 0 || size === 0) return null;
     return { start: Math.max(0, size - range.suffix), end: size - 1 };
   }
-  if (range.start >= size) return null;
+  if (range.start >= size || (range.end ?? range.start) < range.start) return null;
   return { start: range.start, end: Math.min(range.end ?? size - 1, size - 1) };
 }

@@ -8,7 +8,7 @@
  * Async iterables rather than web streams: on Node a web stream costs several times more per chunk,
  * and Node's own readable streams are async iterables already.
  */
-export type ByteStream = AsyncIterable<Uint8Array>;
+export type ByteStream = AsyncIterable<Uint8Array, void>;
 
 /** Thrown where a body is longer than the limit that was set for it. */
 export class BodyTooLargeError extends Error {
@@ -99,4 +99,63 @@ export async function* fromReadableStream(
     if (!ended) await reader.cancel().catch(() => undefined);
     reader.releaseLock();
   }
+}
+
+/**
+ * The same stream with work to do exactly once when it is over: at its end, at its error, or when it is
+ * left, also when it is left before its first chunk (where the `finally` of a generator would not run).
+ */
+export function withCleanup(stream: ByteStream, cleanup: () => void): ByteStream {
+  const source = stream[Symbol.asyncIterator]();
+  let over = false;
+  const finish = (): void => {
+    if (over) return;
+    over = true;
+    cleanup();
+  };
+  const iterator: AsyncIterator<Uint8Array, undefined> = {
+    async next() {
+      try {
+        const result = await source.next();
+        if (result.done !== true) return result;
+      } catch (error) {
+        finish();
+        throw error;
+      }
+      finish();
+      return { done: true, value: undefined };
+    },
+    async return() {
+      finish();
+      await source.return?.();
+      return { done: true, value: undefined };
+    },
+  };
+  return { [Symbol.asyncIterator]: () => iterator };
+}
+
+/** Leaves a stream unread, so that its source frees what it holds. */
+export async function leave(stream: ByteStream): Promise<void> {
+  await stream[Symbol.asyncIterator]().return?.();
+}
+
+/**
+ * The bytes from `start` to `end` (both inclusive) of a stream of a whole body. Leaves the rest unread.
+ *
+ * @throws Error where the stream ends before `end`
+ */
+export async function* sliced(
+  stream: ByteStream,
+  start: number,
+  end: number,
+): AsyncGenerator<Uint8Array, void, void> {
+  let position = 0;
+  for await (const chunk of stream) {
+    const from = Math.max(0, start - position);
+    const piece = chunk.subarray(from, Math.max(from, end + 1 - position));
+    position += chunk.length;
+    if (piece.length > 0) yield piece;
+    if (position > end) return;
+  }
+  throw new Error(`The body ended at byte ${position}, before the end of the range`);
 }
