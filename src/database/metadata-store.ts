@@ -5,8 +5,9 @@
  * storage key. Many paths may share one NAR: size, recency and eviction belong to the NAR.
  *
  * What every driver promises, and the contract suite checks:
- * - There are no interactive transactions: each method is one statement or one atomic batch.
- * - Absent is `null`. What goes wrong otherwise is thrown as `MetadataError`; every method may be retried.
+ * - There are no interactive transactions: each method is one statement or one atomic batch (`touch` may be several).
+ * - Absent is `null`. What goes wrong otherwise is thrown as `MetadataError`, also for a value that could not be
+ *   read back as it was given (a size beyond 2^53, a reference that is no base name); every method may be retried.
  * - The first answer wins: rows are inserted if absent and read back, so what a method returns is
  *   what every instance sees.
  * - `present` is only ever a hint about storage (a crash or a hand may have removed the object).
@@ -35,7 +36,8 @@ export interface MetadataStore {
 
   /**
    * Replaces what is known of a path (the key that justified it is no longer trusted, or its NAR was
-   * quarantined), if the stored path is still at `revision`. The NAR is recorded if absent.
+   * quarantined), if the stored path is still at `revision`. The NAR is recorded if absent. A path that is not there
+   * at all is recorded, whatever the revision.
    *
    * @returns what is stored now, whoever wrote it
    */
@@ -53,21 +55,28 @@ export interface MetadataStore {
    * `present`, generation + 1, and the size counters in the same batch. Idempotent but for the generation.
    * Clears a quarantine never: a quarantined NAR stays so, and the result is null, as for an unknown key.
    *
-   * @param stored.at milliseconds since the epoch: counts as an access
+   * @param stored.at milliseconds since the epoch: counts as an access, and is written even within the hour
    * @returns the new generation
    */
   markPresent(key: string, stored: StoredNar): Promise<number | null>;
 
   /**
    * The NAR's body is gone from storage: from `present` or `evicting` to `absent`, if its generation is still
-   * the one given. Counters follow. Returns whether the change was made.
+   * the one given. Counters follow. What was known of the body (file hash, size, verification) and the generation
+   * stay. Returns whether the change was made.
    */
   markAbsent(key: string, generation: number): Promise<boolean>;
 
-  /** The NAR's body was proven wrong: it is never stored or served again under this key. Counters follow. */
+  /**
+   * The NAR's body was proven wrong: it is never stored or served again under this key. Generation + 1; counters
+   * follow. A second quarantine and an unknown key change nothing.
+   */
   markQuarantined(key: string, reason: string): Promise<void>;
 
-  /** NarHash of the stored body was checked, if the generation is still the one given. Returns whether it was recorded. */
+  /**
+   * NarHash of the stored body was checked, if the NAR is present or evicting and its generation is still the one
+   * given. Returns whether it was recorded.
+   */
   markVerified(key: string, generation: number): Promise<boolean>;
 
   /** NARs present whose NarHash was not checked yet, by ascending id after `afterId`. */
@@ -77,16 +86,17 @@ export interface MetadataStore {
   listPaths(afterId: number, limit: number): Promise<readonly PathWithNar[]>;
 
   /**
-   * Records accesses. A row is written only if its recorded access is more than an hour older (law 11).
+   * Records accesses. A row is written only if its recorded access is more than an hour older (law 11); of several
+   * accesses to one NAR the latest counts. A failure may leave some of them recorded.
    *
    * @param accesses unknown keys are passed over; any number
    */
   touch(accesses: readonly NarAccess[]): Promise<void>;
 
-  /** Hashes of the paths that this one refers to, known or not; empty for an unknown path. */
+  /** Hashes of the paths that this one refers to, known or not, without itself, in no order; empty for an unknown path. */
   references(hash: string): Promise<readonly string[]>;
 
-  /** The closure over the edges from these roots, roots included, by store-path hash, unknown ones too. */
+  /** The closure over the edges from these roots, roots included, by store-path hash, unknown ones too; each once, in no order. */
   closure(hashes: readonly string[]): Promise<readonly string[]>;
 
   /** From the size counters; not a scan. */
@@ -174,7 +184,7 @@ export interface NarRecord extends NewNar {
   readonly state: NarState;
   readonly verification: Verification;
   readonly generation: number;
-  /** Milliseconds since the epoch, to the hour; 0 before the first access. */
+  /** Of the access that was written last, in milliseconds since the epoch: there may be later ones within the hour. 0 before the first. */
   readonly lastAccess: number;
 }
 

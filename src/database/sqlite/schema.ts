@@ -1,0 +1,158 @@
+import { sql } from 'drizzle-orm';
+import {
+  index,
+  integer,
+  primaryKey,
+  type SQLiteColumn,
+  type SQLiteTable,
+  sqliteTable,
+  text,
+} from 'drizzle-orm/sqlite-core';
+
+/**
+ * The tables of the index in SQLite (node:sqlite and D1). The migrations in `drizzle/sqlite` are
+ * generated from this file by `npm run db:generate`.
+ *
+ * Two things are written into the first migration by hand, because drizzle-kit has no words for them:
+ * `WITHOUT ROWID` on `reference_edges`, and the rows of `size_counters`.
+ *
+ * Times are milliseconds since the epoch, sizes are bytes. Lists are kept as one string each: a hit reads them
+ * with the row, and nothing ever searches in them.
+ */
+type Table<Column extends string> = SQLiteTable & Readonly<Record<Column, SQLiteColumn>>;
+
+/** Number of rows of `size_counters`. A NAR is counted in the one that its id modulo this number names. */
+export const COUNTER_SHARDS: number = 16;
+
+/** The nodes of the reference graph: every store-path hash met so far, known as a path or only referred to. */
+export const storeHashes: Table<'id' | 'hash'> = sqliteTable('store_hashes', {
+  id: integer('id').primaryKey(),
+  hash: text('hash').notNull().unique(),
+});
+
+/** NARs: one row for each storage key. */
+export const nars: Table<
+  | 'id'
+  | 'key'
+  | 'compression'
+  | 'fileHash'
+  | 'fileSize'
+  | 'sourceUpstream'
+  | 'sourceUrl'
+  | 'state'
+  | 'verification'
+  | 'generation'
+  | 'lastAccess'
+  | 'quarantineReason'
+> = sqliteTable(
+  'nars',
+  {
+    // Never reused: a sweep that goes on from the last id it saw must not pass over a new row.
+    id: integer('id').primaryKey({ autoIncrement: true }),
+    key: text('key').notNull().unique(),
+    compression: text('compression').notNull(),
+    fileHash: text('file_hash'),
+    fileSize: integer('file_size'),
+    sourceUpstream: text('source_upstream'),
+    sourceUrl: text('source_url'),
+    state: text('state').notNull().default('known'),
+    verification: text('verification').notNull().default('none'),
+    generation: integer('generation').notNull().default(0),
+    lastAccess: integer('last_access').notNull().default(0),
+    quarantineReason: text('quarantine_reason'),
+  },
+  (table) => [
+    // The order of eviction; the id is the last column of every index of SQLite.
+    index('nars_eviction').on(table.state, table.lastAccess),
+    // Small, because most NARs have been checked. The state is its first column only so that it is preferred to
+    // the index above, which would leave the rows to be sorted by id.
+    index('nars_unverified')
+      .on(table.state)
+      .where(sql`state = 'present' and verification <> 'nar'`),
+  ],
+);
+
+/**
+ * Store paths with their signed facts. They have ids of their own, beside those of the graph nodes: a
+ * node may be older than its path by any time (as a stub), and paths are listed in the order in which they
+ * were recorded.
+ */
+export const paths: Table<
+  | 'id'
+  | 'nodeId'
+  | 'narId'
+  | 'storePath'
+  | 'narHash'
+  | 'narSize'
+  | 'references'
+  | 'deriver'
+  | 'ca'
+  | 'signatures'
+  | 'extra'
+  | 'justification'
+  | 'justifiedBy'
+  | 'origin'
+  | 'revision'
+  | 'recordedAt'
+> = sqliteTable(
+  'paths',
+  {
+    id: integer('id').primaryKey({ autoIncrement: true }),
+    nodeId: integer('node_id')
+      .notNull()
+      .unique()
+      .references(() => storeHashes.id),
+    narId: integer('nar_id')
+      .notNull()
+      .references(() => nars.id),
+    storePath: text('store_path').notNull(),
+    narHash: text('nar_hash').notNull(),
+    narSize: integer('nar_size').notNull(),
+    /** Base names, separated by one space. */
+    references: text('references').notNull(),
+    deriver: text('deriver'),
+    ca: text('ca'),
+    /** JSON: an array of strings. */
+    signatures: text('signatures').notNull(),
+    /** JSON: an array of pairs. */
+    extra: text('extra').notNull(),
+    /** The kind of the justification. */
+    justification: text('justification').notNull(),
+    /** The public key or the upstream that it names; null for kinds that name none. */
+    justifiedBy: text('justified_by'),
+    origin: text('origin'),
+    revision: integer('revision').notNull().default(1),
+    recordedAt: integer('recorded_at').notNull(),
+  },
+  (table) => [index('paths_by_nar').on(table.narId)],
+);
+
+/** Who refers to whom, by ids of `store_hashes`. No self-references. */
+export const referenceEdges: Table<'referrer' | 'reference'> = sqliteTable(
+  'reference_edges',
+  {
+    referrer: integer('referrer')
+      .notNull()
+      .references(() => storeHashes.id),
+    reference: integer('reference')
+      .notNull()
+      .references(() => storeHashes.id),
+  },
+  (table) => [
+    primaryKey({ columns: [table.referrer, table.reference] }),
+    index('reference_edges_reverse').on(table.reference, table.referrer),
+  ],
+);
+
+/** The NARs present or evicting, summed in a fixed number of rows, so that a total is not a scan. */
+export const sizeCounters: Table<'shard' | 'presentBytes' | 'presentNars'> = sqliteTable('size_counters', {
+  shard: integer('shard').primaryKey(),
+  presentBytes: integer('present_bytes').notNull().default(0),
+  presentNars: integer('present_nars').notNull().default(0),
+});
+
+/** Facts about the index itself. */
+export const meta: Table<'key' | 'value'> = sqliteTable('meta', {
+  key: text('key').primaryKey(),
+  value: text('value').notNull(),
+});

@@ -1,0 +1,34 @@
+import { describe } from 'vitest';
+import type { MetadataStore } from '../../../src/database/metadata-store.ts';
+import { testConcurrency } from './concurrency.contract.ts';
+import { testGraph } from './graph.contract.ts';
+import { testModel } from './model.contract.ts';
+import { testNars } from './nars.contract.ts';
+import { testPaths } from './paths.contract.ts';
+
+/** A driver as the suite sees it. */
+export interface MetadataStoreSubject {
+  readonly name: string;
+  /** An empty index of its own for one test. */
+  create(): Promise<IndexPlace>;
+  /** Why two handles cannot have one index open, for a driver where that is so. */
+  readonly notShared?: string;
+}
+
+export interface IndexPlace {
+  /** A handle on the index; all handles of one place share its contents. */
+  open(): Promise<MetadataStore>;
+  /** Removes it, when all handles are closed. */
+  remove(): Promise<void>;
+}
+
+/** What every driver of the index promises in `metadata-store.ts`, sentence by sentence. */
+export function testMetadataStore(subject: MetadataStoreSubject): void {
+  describe(`The index on ${subject.name}`, () => {
+    testPaths(subject);
+    testNars(subject);
+    testGraph(subject);
+    testConcurrency(subject);
+    testModel(subject);
+  });
+}

@@ -1,0 +1,23 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createSqliteStore } from '../../../src/database/sqlite/node.ts';
+import { testMetadataStore } from './metadata-store.contract.ts';
+
+testMetadataStore({
+  name: 'a file of SQLite',
+  async create() {
+    const directory = await mkdtemp(join(tmpdir(), 'snowcap-index-'));
+    return {
+      open: () => createSqliteStore({ path: join(directory, 'index.db') }),
+      remove: () => rm(directory, { recursive: true, force: true }),
+    };
+  },
+});
+
+testMetadataStore({
+  name: 'SQLite in memory',
+  notShared: 'each handle on :memory: is an index of its own, gone when it is closed',
+  create: () =>
+    Promise.resolve({ open: () => createSqliteStore({ path: ':memory:' }), remove: () => Promise.resolve() }),
+});
