@@ -1,0 +1,107 @@
+import { type CacheInfo, formatCacheInfo } from '../nix/cache-info.ts';
+import { formatPublicKey } from '../nix/signing-key.ts';
+import type { UpstreamStatus } from '../upstream/upstreams.ts';
+import { createBackgroundVerification } from './fill/background-verification.ts';
+import { createFills } from './fill/fills.ts';
+import { createSources } from './fill/sources.ts';
+import { createPathFinder } from './find-path.ts';
+import { getListing, type ListingAnswer } from './get-listing.ts';
+import { type GetNarParts, getNar, type NarAnswer, type NarRequest } from './get-nar.ts';
+import { createNarInfoMemory, getNarInfo, type NarInfoAnswer } from './get-nar-info.ts';
+import { headNar, type NarHead } from './head-nar.ts';
+import { createNegativeMemory } from './negative-memory.ts';
+import { createPassage } from './passage.ts';
+import { checkReadiness, type Readiness } from './readiness.ts';
+import { createRecency } from './recency.ts';
+import type { CacheServices } from './services.ts';
+import { withdrawUntrusted } from './withdraw.ts';
+
+/** Everything that a Snowcap does, whatever it is asked through. */
+export interface Cache {
+  /** @param hash hash part of a store path @throws CacheError */
+  getNarInfo(hash: string): Promise<NarInfoAnswer>;
+  /** @throws CacheError */
+  getNar(request: NarRequest): Promise<NarAnswer>;
+  /** @throws CacheError */
+  headNar(key: string, query: string): Promise<NarHead>;
+  /** @param hash hash part of a store path @throws CacheError */
+  getListing(hash: string): Promise<ListingAnswer>;
+  /** The text of our own nix-cache-info. */
+  readonly cacheInfo: string;
+  /** Each signing key, as clients list it in `trusted-public-keys`. */
+  readonly publicKeys: readonly string[];
+  readiness(): Promise<Readiness>;
+  upstreams(): readonly UpstreamStatus[];
+  /**
+   * Work of a process that lives on: writes nix-cache-info into the bucket, withdraws what is not trusted any more,
+   * verifies what an earlier process left unverified. Never rejects; may take long.
+   */
+  startUp(): Promise<void>;
+  /** Writes the accesses that wait for their batch. */
+  flush(): Promise<void>;
+  /** Lets the fills under way end, and drops them when `deadline` is aborted; then closes nothing itself. */
+  drain(deadline: AbortSignal): Promise<void>;
+}
+
+export function createCache(services: CacheServices): Cache {
+  const { platform, settings } = services;
+  const memory = createNarInfoMemory(settings.narInfoTtlMs, () => platform.clock.now());
+  const negative = createNegativeMemory(settings.negativeTtlMs, platform.clock);
+  const onPathsChanged = (hashes: readonly string[]): void => {
+    for (const hash of hashes) {
+      memory.forget(hash);
+      negative.forget(hash);
+    }
+  };
+  const paths = createPathFinder(services, negative);
+  const sources = createSources(services);
+  const verification = createBackgroundVerification(services, onPathsChanged);
+  const fills = createFills(services, { paths, sources, verification, onPathsChanged });
+  const passage = createPassage({ services, paths, sources, buffers: fills.buffers });
+  const recency = createRecency(services);
+  const narParts: GetNarParts = { services, fills, passage, recency };
+  const cacheInfo = formatCacheInfo(cacheInfoOf(services));
+
+  return {
+    cacheInfo,
+    publicKeys: services.signers.map((signer) => formatPublicKey(signer.publicKey)),
+    getNarInfo: (hash) => getNarInfo(services, memory, paths, hash),
+    getNar: (request) => getNar(narParts, request),
+    headNar: (key, query) => headNar({ services, fills, paths, sources }, key, query),
+    getListing: (hash) =>
+      getListing({ services, paths, getNar: (request) => getNar(narParts, request) }, hash),
+    readiness: () => checkReadiness(services),
+    upstreams: () => services.upstreams.status(),
+    async startUp() {
+      const steps: readonly (readonly [string, () => Promise<unknown>])[] = [
+        ['write nix-cache-info', () => storeCacheInfo(services, cacheInfo)],
+        ['withdraw what is not trusted any more', () => withdrawUntrusted(services, onPathsChanged)],
+        ['verify what was left unverified', () => verification.resume()],
+      ];
+      for (const [what, step] of steps) {
+        await step().catch((error: unknown) => {
+          platform.logger.error('A step of starting up failed; it is taken again at the next start', {
+            what,
+            error,
+          });
+        });
+      }
+    },
+    flush: () => recency.flush(),
+    async drain(deadline) {
+      verification.stop();
+      await fills.drain(deadline);
+      await verification.idle();
+      await recency.flush();
+    },
+  };
+}
+
+function cacheInfoOf({ settings }: CacheServices): CacheInfo {
+  return { storeDir: settings.storeDir, wantMassQuery: true, priority: settings.priority, extra: [] };
+}
+
+async function storeCacheInfo({ storage }: CacheServices, text: string): Promise<void> {
+  const bytes = new TextEncoder().encode(text);
+  await storage.put('nix-cache-info', { kind: 'bytes', bytes }, { contentType: 'text/x-nix-cache-info' });
+}

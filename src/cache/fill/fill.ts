@@ -1,0 +1,282 @@
+import type { Lease } from '../../lock/lock-manager.ts';
+import type { SpoolFile } from '../../spool/spool.ts';
+import { type ByteStream, leave } from '../../stream/byte-stream.ts';
+import type { OpenedNar } from '../../upstream/upstreams.ts';
+import type { Reservation } from '../budget.ts';
+import { BodyMismatchError, CacheError } from '../errors.ts';
+import { faultOf } from '../faults.ts';
+import { createBodyVerifier, type ExpectedBody } from './body-verifier.ts';
+import { type Claim, findClaim } from './claim.ts';
+import { commit } from './commit.ts';
+import { Flight } from './flight.ts';
+import type { FillContext } from './fills.ts';
+import { resuming } from './resume.ts';
+
+/** What those who wait for a fill learn as soon as the upstream has answered. */
+export type FillOpening =
+  /** The body is on its way in; read the flight. */
+  | { readonly kind: 'flight'; readonly flight: Flight; readonly upstream: string }
+  /** Another process stored it in the meantime: read the store. */
+  | { readonly kind: 'stored' }
+  /** Every source that counts said no. */
+  | { readonly kind: 'missing' }
+  /** It can be had, but not be kept: each reader opens it for itself. */
+  | { readonly kind: 'unsaved'; readonly claim: Claim; readonly why: string }
+  /** No path vouches for it: each reader opens it for itself. */
+  | { readonly kind: 'unclaimed' };
+
+const LEASE_MS = 60_000;
+/** How long to wait for another instance that fills the same key, before reading the upstream unsaved. */
+const LOCK_WAIT_MS = 5_000;
+/** What a lock service may take beyond that to say no. */
+const LOCK_GRACE_MS = 1_000;
+/** Bodies up to this size are kept in memory while they are in flight. */
+const IN_MEMORY_BYTES = 1024 * 1024;
+/** What an encoding may add to a NAR that does not compress, beside 1/32 of its size. */
+const ENCODING_OVERHEAD_BYTES = 64 * 1024;
+
+/**
+ * One download-and-store of one NAR: found, opened, streamed to all its readers and verified at once, then
+ * committed. Registered by key before its first wait, so that one process makes one upstream request.
+ */
+export class Fill {
+  readonly key: string;
+  /** Rejects with the CacheError that the readers shall see. */
+  readonly opening: Promise<FillOpening>;
+  /** Resolves when nothing of the fill is left to do; never rejects. */
+  readonly done: Promise<void>;
+  readonly #context: FillContext;
+  readonly #cancel = new AbortController();
+  readonly #opened: PromiseWithResolvers<FillOpening> = Promise.withResolvers();
+
+  constructor(context: FillContext, key: string) {
+    this.#context = context;
+    this.key = key;
+    this.opening = this.#opened.promise;
+    this.opening.catch(() => undefined);
+    this.done = this.#run();
+  }
+
+  /** Drops the fill; its readers get the reason. What is verified already is still committed. */
+  cancel(reason: CacheError): void {
+    this.#cancel.abort(reason);
+  }
+
+  async #run(): Promise<void> {
+    const { services } = this.#context;
+    let lock: Lease | 'taken' | 'uncoordinated' = 'uncoordinated';
+    try {
+      const claimed = await findClaim(services, this.#context.paths, this.key);
+      if (claimed.kind === 'unclaimed' || claimed.kind === 'quarantined') {
+        this.#opened.resolve(claimed.kind === 'unclaimed' ? claimed : { kind: 'missing' });
+        return;
+      }
+      const { claim } = claimed;
+      if (claimed.kind === 'other encoding') {
+        this.#opened.resolve({ kind: 'unsaved', claim, why: 'the index has another encoding of its path' });
+        return;
+      }
+      lock = await this.#lock();
+      if (await this.#isStored()) {
+        this.#opened.resolve({ kind: 'stored' });
+      } else if (lock === 'taken') {
+        this.#opened.resolve({ kind: 'unsaved', claim, why: 'another instance fills it' });
+      } else {
+        await this.#download(claim, lock === 'uncoordinated' ? null : lock);
+      }
+    } catch (error) {
+      this.#opened.reject(faultOf(error));
+    } finally {
+      if (typeof lock === 'object') await lock.release();
+    }
+  }
+
+  /** A lock saves a second download; a lock service that fails or hangs must not cost the first (law 4). */
+  async #lock(): Promise<Lease | 'taken' | 'uncoordinated'> {
+    const { locks, platform } = this.#context.services;
+    const { signal } = this.#cancel;
+    const patience = new AbortController();
+    const asked = locks.acquire(`fill:${this.key}`, { leaseMs: LEASE_MS, waitMs: LOCK_WAIT_MS, signal });
+    const enough = platform.clock.sleep(LOCK_WAIT_MS + LOCK_GRACE_MS, patience.signal).then(() => {
+      void asked.then((late) => late?.release()).catch(() => undefined);
+      throw new Error(`The lock service gave no answer within ${LOCK_WAIT_MS + LOCK_GRACE_MS} ms`);
+    });
+    try {
+      return (await Promise.race([asked, enough])) ?? 'taken';
+    } catch (error) {
+      signal.throwIfAborted();
+      platform.logger.warn('The locks are at fault: a fill goes on without', { key: this.key, error });
+      return 'uncoordinated';
+    } finally {
+      patience.abort();
+    }
+  }
+
+  async #isStored(): Promise<boolean> {
+    const { storage, platform } = this.#context.services;
+    try {
+      return (await storage.head(this.key)) !== null;
+    } catch (error) {
+      platform.logger.warn('The storage could not be asked for a NAR', { key: this.key, error });
+      return false;
+    }
+  }
+
+  async #download(claim: Claim, lease: Lease | null): Promise<void> {
+    const { services, sources } = this.#context;
+    const unfit = this.#unfit(claim.expected.fileSize);
+    if (unfit !== null) {
+      this.#opened.resolve({ kind: 'unsaved', claim, why: unfit });
+      return;
+    }
+    const opened = await sources.open(claim, { signal: this.#cancel.signal });
+    if (opened.kind === 'fault') throw faultOf(opened.fault);
+    if (opened.kind !== 'found') {
+      this.#opened.resolve({ kind: 'missing' });
+      return;
+    }
+    const size = claim.expected.fileSize ?? opened.size;
+    const refusal = announcedWrong(claim.expected, opened) ?? this.#unfit(size);
+    const room = refusal === null ? await this.#makeRoom(claim.expected, size) : null;
+    if (room === null) {
+      await leave(opened.body);
+      if (refusal instanceof BodyMismatchError) {
+        this.#refuse(claim, opened.upstream, refusal);
+        throw refusal;
+      }
+      this.#opened.resolve({ kind: 'unsaved', claim, why: refusal ?? 'no room in the spool' });
+      return;
+    }
+    const { expected } = claim;
+    const flight = new Flight(room.file, size, {
+      onUnread: () => this.#unread(flight),
+      onDiscarded: () => room.reservation.release(),
+    });
+    try {
+      const verifier = createBodyVerifier({ ...expected, fileSize: size }, services.settings.verify);
+      this.#opened.resolve({ kind: 'flight', flight, upstream: opened.upstream });
+      try {
+        const body = this.#wholeBody(claim, opened);
+        await this.#receive(body, flight, verifier, room.reservation.bytes, lease);
+        const verified = await verifier.finish();
+        flight.verified();
+        this.#context.onEnd('verified');
+        await commit(this.#context, claim, flight, verified);
+      } finally {
+        verifier.abort();
+      }
+    } catch (error) {
+      const fault = faultOf(this.#cancel.signal.aborted ? this.#cancel.signal.reason : error);
+      if (fault instanceof BodyMismatchError) this.#refuse(claim, opened.upstream, fault);
+      flight.fail(fault);
+      this.#context.onEnd(fault.code);
+      services.platform.logger.warn('A fill failed', {
+        key: this.key,
+        upstream: opened.upstream,
+        received: flight.written,
+        error: fault,
+      });
+    } finally {
+      this.#context.onSettled(this);
+      flight.finish();
+    }
+  }
+
+  async #receive(
+    body: ByteStream,
+    flight: Flight,
+    verifier: ReturnType<typeof createBodyVerifier>,
+    room: number,
+    lease: Lease | null,
+  ): Promise<void> {
+    const { clock } = this.#context.services.platform;
+    let extended = clock.now();
+    for await (const chunk of body) {
+      if (flight.written + chunk.length > room) {
+        throw new BodyMismatchError('size', `${this.key} is larger than any encoding of its NAR`);
+      }
+      const checked = verifier.push(chunk);
+      checked.catch(() => undefined);
+      await flight.append(chunk);
+      await checked;
+      if (clock.now() - extended > LEASE_MS / 3) {
+        extended = clock.now();
+        void lease?.extend(LEASE_MS).catch(() => false);
+      }
+    }
+  }
+
+  /** The body, taken up again where its connection broke, if its upstream still has the same. */
+  #wholeBody(claim: Claim, opened: OpenedNar & { kind: 'found' }): ByteStream {
+    const { upstreams } = this.#context.services;
+    const { source } = claim.nar;
+    if (source === null || source.upstream !== opened.upstream || opened.size === null) return opened.body;
+    return resuming(opened.body, async (start) => {
+      const rest = await upstreams.openNar(source, { range: { start }, signal: this.#cancel.signal });
+      if (rest.kind !== 'found') return null;
+      if (rest.range?.start === start && rest.size === opened.size && rest.etag === opened.etag)
+        return rest.body;
+      await leave(rest.body);
+      return null;
+    });
+  }
+
+  #unfit(size: number | null): string | null {
+    const { maxBodySize } = this.#context.services.settings;
+    return size !== null && size > maxBodySize ? `larger than the budget of ${maxBodySize} bytes` : null;
+  }
+
+  async #makeRoom(
+    expected: ExpectedBody,
+    size: number | null,
+  ): Promise<{ readonly file: SpoolFile; readonly reservation: Reservation } | null> {
+    const { buffers, spoolSpace, services } = this.#context;
+    const most = size ?? Math.ceil(expected.narSize * (1 + 1 / 32)) + ENCODING_OVERHEAD_BYTES;
+    const inMemory = most <= IN_MEMORY_BYTES ? buffers.reserve(most) : null;
+    if (inMemory !== null) return { file: await services.memorySpool.create(this.key), reservation: inMemory };
+    if (services.spool === null) return null;
+    const onDisk = spoolSpace.reserve(most);
+    if (onDisk === null) return null;
+    try {
+      return { file: await services.spool.create(this.key), reservation: onDisk };
+    } catch (error) {
+      onDisk.release();
+      services.platform.logger.error('The spool cannot be written: a body passes through unsaved', {
+        key: this.key,
+        error,
+      });
+      return null;
+    }
+  }
+
+  #unread(flight: Flight): void {
+    const { platform } = this.#context.services;
+    if (platform.fillsOutliveClients && flight.spoolFault === undefined) return;
+    this.cancel(new CacheError('fault', 'upstream_unreachable', `Nobody waits for ${this.key} any more`));
+  }
+
+  #refuse(claim: Claim, upstream: string, error: BodyMismatchError): void {
+    const { platform } = this.#context.services;
+    this.#context.sources.distrust(this.key, upstream);
+    platform.metrics.count('snowcap_verification_failures_total', { reason: error.reason });
+    platform.logger.error('An upstream gave a wrong body: nothing of it was stored', {
+      key: this.key,
+      storePath: claim.path.storePath,
+      upstream,
+      reason: error.reason,
+      error,
+    });
+  }
+}
+
+/** A length that contradicts what the narinfo says needs no download to be refused. */
+function announcedWrong(
+  expected: ExpectedBody,
+  opened: OpenedNar & { kind: 'found' },
+): BodyMismatchError | null {
+  if (expected.fileSize === null || opened.size === null || opened.size === expected.fileSize) return null;
+  return new BodyMismatchError(
+    'size',
+    `${opened.upstream} gives ${opened.size} bytes for ${expected.key}, ${expected.fileSize} were announced`,
+  );
+}

@@ -1,0 +1,91 @@
+import { type Budget, createBudget } from '../budget.ts';
+import { CacheError } from '../errors.ts';
+import type { PathFinder } from '../find-path.ts';
+import type { CacheServices } from '../services.ts';
+import type { BackgroundVerification } from './background-verification.ts';
+import { Fill } from './fill.ts';
+import type { Sources } from './sources.ts';
+
+/** What a fill needs beside its key. */
+export interface FillContext {
+  readonly services: CacheServices;
+  readonly paths: PathFinder;
+  readonly sources: Sources;
+  readonly verification: BackgroundVerification;
+  readonly buffers: Budget;
+  readonly spoolSpace: Budget;
+  /** The narinfos of these store-path hashes changed: answers in memory are out of date. */
+  readonly onPathsChanged: (hashes: readonly string[]) => void;
+  /** `verified`, or the code of the failure. */
+  readonly onEnd: (result: string) => void;
+  /** The fill is over: later requests start anew. */
+  readonly onSettled: (fill: Fill) => void;
+}
+
+/** The fills under way in this process, at most one a key. */
+export interface Fills {
+  /** The fill of this key that is under way, if any. */
+  underway(key: string): Fill | undefined;
+  /** The fill of this key: the one under way, or a new one. */
+  join(key: string): Fill;
+  /** Waits for the fills under way; drops those that are not done when `deadline` is aborted. */
+  drain(deadline: AbortSignal): Promise<void>;
+  /** For unsaved transfers, from the same budget as buffered bodies. */
+  readonly buffers: Budget;
+}
+
+export function createFills(
+  services: CacheServices,
+  parts: Pick<FillContext, 'paths' | 'sources' | 'verification' | 'onPathsChanged'>,
+): Fills {
+  const { metrics } = services.platform;
+  const underway = new Map<string, Fill>();
+  const buffers = createBudget(services.settings.bufferLimit, (bytes) => {
+    metrics.gauge('snowcap_buffer_bytes', bytes);
+  });
+  const context: FillContext = {
+    ...parts,
+    services,
+    buffers,
+    spoolSpace: createBudget(services.settings.spoolLimit, (bytes) => {
+      metrics.gauge('snowcap_spool_bytes', bytes);
+    }),
+    onEnd: (result) => {
+      metrics.count('snowcap_fills_total', { result });
+    },
+    onSettled: settle,
+  };
+
+  function settle(fill: Fill): void {
+    if (underway.get(fill.key) !== fill) return;
+    underway.delete(fill.key);
+    metrics.gauge('snowcap_fills_in_flight', underway.size);
+  }
+
+  return {
+    buffers,
+    underway: (key) => underway.get(key),
+    join(key) {
+      const running = underway.get(key);
+      if (running !== undefined) return running;
+      const fill = new Fill(context, key);
+      underway.set(key, fill);
+      metrics.gauge('snowcap_fills_in_flight', underway.size);
+      void fill.done.then(() => settle(fill));
+      return fill;
+    },
+    async drain(deadline) {
+      const drop = (): void => {
+        for (const fill of underway.values()) {
+          fill.cancel(new CacheError('busy', 'shutting_down', 'This cache is shutting down'));
+        }
+      };
+      if (deadline.aborted) drop();
+      deadline.addEventListener('abort', drop, { once: true });
+      while (underway.size > 0) {
+        await Promise.all([...underway.values()].map((fill) => fill.done));
+      }
+      deadline.removeEventListener('abort', drop);
+    },
+  };
+}

@@ -1,0 +1,83 @@
+import { LRUCache } from 'lru-cache';
+import type { NarLocation, OpenedNar, OpenNarOptions, UpstreamFault } from '../../upstream/upstreams.ts';
+import type { CacheServices } from '../services.ts';
+import type { Claim } from './claim.ts';
+
+/**
+ * Opens the body of a claimed NAR wherever it can still be had: at its recorded source, at any upstream whose
+ * narinfo gives the same encoding, at any upstream under the same path.
+ */
+export interface Sources {
+  open(claim: Claim, options?: OpenNarOptions): Promise<OpenedNar>;
+  /** This upstream gave a wrong body for the key: for a while, others are asked first. */
+  distrust(key: string, upstream: string): void;
+}
+
+const DISTRUST_MS = 5 * 60 * 1000;
+
+export function createSources(services: CacheServices): Sources {
+  const { upstreams, platform } = services;
+  const distrusted = new LRUCache<string, number>({ max: 10_000 });
+
+  function isDistrusted(key: string, upstream: string): boolean {
+    const until = distrusted.get(`${upstream} ${key}`);
+    return until !== undefined && platform.clock.now() < until;
+  }
+
+  /** Another upstream that gives the same bytes, as far as its narinfo tells. */
+  async function alternative(claim: Claim, signal: AbortSignal | undefined): Promise<NarLocation | null> {
+    const { nar, path } = claim;
+    const result = await upstreams.findNarInfo<NarLocation>(
+      path.hash,
+      ({ info, upstream }) => {
+        const same =
+          upstream !== nar.source?.upstream &&
+          !isDistrusted(nar.key, upstream) &&
+          info.narHash === path.narHash &&
+          info.compression === nar.compression &&
+          (nar.fileHash === null || info.fileHash === null || info.fileHash === nar.fileHash);
+        return Promise.resolve(
+          same
+            ? { accepted: true, value: { upstream, url: info.url } }
+            : { accepted: false, reason: `${upstream} does not give the same encoding of ${path.storePath}` },
+        );
+      },
+      signal === undefined ? {} : { signal },
+    );
+    return result.kind === 'found' ? result.value : null;
+  }
+
+  return {
+    distrust(key, upstream) {
+      distrusted.set(`${upstream} ${key}`, platform.clock.now() + DISTRUST_MS);
+    },
+
+    async open(claim, options = {}) {
+      const { nar } = claim;
+      let fault: UpstreamFault | null = null;
+      const attempt = async (open: () => Promise<OpenedNar>): Promise<OpenedNar | null> => {
+        const opened = await open();
+        if (opened.kind === 'fault') fault ??= opened.fault;
+        return opened.kind === 'found' || opened.kind === 'unsatisfiable' ? opened : null;
+      };
+      const { source } = nar;
+      const recorded = source === null ? null : () => attempt(() => upstreams.openNar(source, options));
+      const recordedFirst = source !== null && !isDistrusted(nar.key, source.upstream);
+      const elsewhere = async (): Promise<OpenedNar | null> => {
+        const other = await alternative(claim, options.signal);
+        if (other !== null) return await attempt(() => upstreams.openNar(other, options));
+        return null;
+      };
+      const underSamePath = (): Promise<OpenedNar | null> =>
+        attempt(() => upstreams.findNar(nar.key, options));
+      const order = recordedFirst
+        ? [recorded, elsewhere, underSamePath]
+        : [elsewhere, recorded, underSamePath];
+      for (const open of order) {
+        const opened = await open?.();
+        if (opened !== undefined && opened !== null) return opened;
+      }
+      return fault === null ? { kind: 'missing' } : { kind: 'fault', fault };
+    },
+  };
+}

@@ -1,0 +1,223 @@
+import {
+  MetadataError,
+  type NewNar,
+  type NewPath,
+  type PathRecord,
+  type PathWithNar,
+} from '../database/metadata-store.ts';
+import { type Compression, isCompression } from '../nar/decompress.ts';
+import type { NarInfo } from '../nix/nar-info.ts';
+import { parseStorePath } from '../nix/store-path.ts';
+import type { Acceptance, NarInfoOffer } from '../upstream/upstreams.ts';
+import { CacheError } from './errors.ts';
+import { faultOf } from './faults.ts';
+import { narKeyOf, parseDerivedKey } from './nar-key.ts';
+import type { NegativeMemory } from './negative-memory.ts';
+import type { CacheServices } from './services.ts';
+import { storeNarInfo } from './store-nar-info.ts';
+import { withOwnSignatures } from './sign.ts';
+import { isStillJustified, judge, unsignedUpstreamsOf } from './trust.ts';
+
+/**
+ * Finds what is known of a store path: in the index, else at the upstreams, whose answer is verified
+ * and recorded before anybody sees it. The first recorded answer wins.
+ */
+export interface PathFinder {
+  /**
+   * @param hash hash part of the store path
+   * @throws CacheError where the index or every upstream is at fault: never a `missing`
+   */
+  find(hash: string): Promise<FoundPath>;
+}
+
+export type FoundPath =
+  | { readonly kind: 'found'; readonly known: PathWithNar; readonly from: 'index' | 'upstream' }
+  /** Every upstream that counts said no, just now (`upstream`) or a short while ago (`memory`). */
+  | { readonly kind: 'missing'; readonly from: 'upstream' | 'memory' };
+
+/** What an accepted narinfo becomes in the index. */
+interface Offer {
+  readonly path: NewPath;
+  readonly nar: NewNar;
+}
+
+export function createPathFinder(services: CacheServices, negative: NegativeMemory): PathFinder {
+  const underway = new Map<string, Promise<FoundPath>>();
+  const unsignedUpstreams = unsignedUpstreamsOf(services);
+
+  async function find(hash: string): Promise<FoundPath> {
+    const recorded = await indexed('look up a path', () => services.metadata.getPath(hash));
+    if (recorded === null) return await askUpstreams(hash, null);
+    const usable = await stillUsable(recorded);
+    if (usable !== null) return { kind: 'found', known: usable, from: 'index' };
+    return await askUpstreams(hash, recorded);
+  }
+
+  /** The record if it may be served under today's trust; null where it must be fetched anew. */
+  async function stillUsable(recorded: PathWithNar): Promise<PathWithNar | null> {
+    const { path, nar } = recorded;
+    if (nar.state === 'quarantined') return null;
+    if (isStillJustified(path, services.trustedKeys, unsignedUpstreams)) return recorded;
+    return await rejustify(services, recorded, unsignedUpstreams);
+  }
+
+  async function askUpstreams(hash: string, outdated: PathWithNar | null): Promise<FoundPath> {
+    if (negative.has(hash)) return { kind: 'missing', from: 'memory' };
+    const result = await services.upstreams.findNarInfo(hash, (offer) => accept(offer, outdated));
+    switch (result.kind) {
+      case 'fault':
+        throw faultOf(result.fault);
+      case 'missing':
+        if (result.refused.length > 0) {
+          services.platform.logger.warn('No upstream has a narinfo that may be served', {
+            hash,
+            refused: result.refused,
+          });
+        }
+        negative.add(hash);
+        return { kind: 'missing', from: 'upstream' };
+      case 'found': {
+        const known = await record(result.value, outdated?.path ?? null);
+        const usable = await stillUsable(known);
+        if (usable === null) return { kind: 'missing', from: 'upstream' };
+        return { kind: 'found', known: usable, from: 'upstream' };
+      }
+    }
+  }
+
+  async function accept(offer: NarInfoOffer, outdated: PathWithNar | null): Promise<Acceptance<Offer>> {
+    const { info, upstream, allowUnsigned } = offer;
+    if (!isCompression(info.compression)) {
+      return refused(
+        `${upstream} gives compression ${JSON.stringify(info.compression)}, which cannot be verified`,
+      );
+    }
+    const key = narKeyOf(info, info.compression);
+    if (outdated?.nar.key === key && outdated.nar.state === 'quarantined') {
+      return refused(`the body that ${upstream} gives for ${info.storePath} was found to be wrong`);
+    }
+    const other = await contradiction(info, key);
+    if (other !== null) return refused(`${upstream}: ${other}`);
+    const judgement = await judge(info, services.trustedKeys, allowUnsigned ? upstream : null);
+    if (!judgement.trusted) {
+      services.platform.metrics.count('snowcap_verification_failures_total', { reason: 'signature' });
+      return refused(`${upstream}: ${judgement.reason}`);
+    }
+    const signatures = await withOwnSignatures(info, services.signers);
+    return {
+      accepted: true,
+      value: {
+        path: {
+          ...factsOf(info),
+          signatures,
+          justification: judgement.justification,
+          origin: upstream,
+          recordedAt: services.platform.clock.now(),
+        },
+        nar: narOf(info, info.compression, key, upstream),
+      },
+    };
+  }
+
+  /**
+   * URL and FileHash are outside what is signed: a narinfo may point at another path's NAR. Where a path claims
+   * the same FileHash with another NarHash, one of them is wrong, and the first answer wins.
+   */
+  async function contradiction(info: NarInfo, key: string): Promise<string | null> {
+    if (parseDerivedKey(key) !== null) return null;
+    const known = await indexed('look up a NAR', () => services.metadata.getNar(key, 1));
+    const claimant = known?.paths.find((path) => path.narHash !== info.narHash);
+    return claimant === undefined ? null : `${info.storePath} claims the NAR of ${claimant.storePath}`;
+  }
+
+  async function record(offer: Offer, outdated: PathRecord | null): Promise<PathWithNar> {
+    const known = await indexed('record a path', () =>
+      outdated === null
+        ? services.metadata.recordPath(offer.path, offer.nar)
+        : services.metadata.replacePath(offer.path, offer.nar, outdated.revision),
+    );
+    // Its NAR came with another path: the bucket shall have this narinfo too (law 8).
+    if (known.nar.state === 'present')
+      services.platform.defer('store a narinfo', storeNarInfo(services, known));
+    return known;
+  }
+
+  return {
+    find(hash) {
+      const running = underway.get(hash);
+      if (running !== undefined) return running;
+      const lookup = find(hash).finally(() => underway.delete(hash));
+      underway.set(hash, lookup);
+      return lookup;
+    },
+  };
+}
+
+/**
+ * Verifies a recorded path against the keys trusted today, by the signatures that were kept, and
+ * records what justifies it now.
+ *
+ * @returns null where nothing does
+ */
+export async function rejustify(
+  services: CacheServices,
+  recorded: PathWithNar,
+  unsignedUpstreams: ReadonlySet<string>,
+): Promise<PathWithNar | null> {
+  const { path, nar } = recorded;
+  // Our own signature proves only that we once trusted somebody: it must not keep a path alive whose
+  // upstream key was withdrawn.
+  const own = new Set(services.signers.map((signer) => signer.publicKey.name));
+  const foreign = path.signatures.filter((signature) => !own.has(signature.split(':', 1)[0] ?? ''));
+  const allowedUpstream = path.origin !== null && unsignedUpstreams.has(path.origin) ? path.origin : null;
+  const judgement = await judge({ ...path, signatures: foreign }, services.trustedKeys, allowedUpstream);
+  if (!judgement.trusted) return null;
+  const change = { signatures: path.signatures, justification: judgement.justification };
+  const changed = await indexed('justify a path anew', () =>
+    services.metadata.rejustifyPath(path.hash, path.revision, change),
+  );
+  if (!changed) return await indexed('look up a path', () => services.metadata.getPath(path.hash));
+  return { path: { ...path, ...change, revision: path.revision + 1 }, nar };
+}
+
+/**
+ * Runs an operation of the index; a failure becomes the fault that clients see.
+ *
+ * @throws CacheError `index_unavailable`
+ */
+export async function indexed<T>(what: string, operation: () => Promise<T>): Promise<T> {
+  try {
+    return await operation();
+  } catch (error) {
+    if (!(error instanceof MetadataError)) throw error;
+    throw new CacheError('fault', 'index_unavailable', `The index could not ${what}`, { cause: error });
+  }
+}
+
+function factsOf(info: NarInfo): Omit<NewPath, 'signatures' | 'justification' | 'origin' | 'recordedAt'> {
+  const storeDir = info.storePath.slice(0, info.storePath.lastIndexOf('/'));
+  return {
+    hash: parseStorePath(info.storePath, storeDir).hash,
+    storePath: info.storePath,
+    narHash: info.narHash,
+    narSize: info.narSize,
+    references: info.references,
+    deriver: info.deriver,
+    ca: info.ca,
+    extra: info.extra,
+  };
+}
+
+function narOf(info: NarInfo, compression: Compression, key: string, upstream: string): NewNar {
+  return {
+    key,
+    compression,
+    fileHash: info.fileHash,
+    fileSize: info.fileSize,
+    source: { upstream, url: info.url },
+  };
+}
+
+function refused<T>(reason: string): Acceptance<T> {
+  return { accepted: false, reason };
+}

@@ -1,0 +1,224 @@
+import {
+  assertKey,
+  type BlobBody,
+  type ByteRange,
+  InvalidKeyError,
+  resolveRange,
+} from '../storage/blob-store.ts';
+import { type ByteStream, collect, leave, streamOf, withCleanup } from '../stream/byte-stream.ts';
+import { faultOf } from './faults.ts';
+import type { Fill, FillOpening } from './fill/fill.ts';
+import type { Fills } from './fill/fills.ts';
+import { type Flight, HOLD_BACK_BYTES } from './fill/flight.ts';
+import type { Passage } from './passage.ts';
+import type { Recency } from './recency.ts';
+import type { CacheServices } from './services.ts';
+
+export interface NarRequest {
+  /** `nar/…`, as in the path of the URL, without its query. */
+  readonly key: string;
+  /** The query of the URL with its `?`, or empty. Keys of ours have none. */
+  readonly query: string;
+  readonly range?: ByteRange;
+  /** Aborted when the client has left. Does not stop a fill that others may use. */
+  readonly signal?: AbortSignal;
+}
+
+export type NarOutcome =
+  /** From storage. */
+  | 'hit'
+  /** This request began the fill. */
+  | 'fill'
+  /** A fill that others began was followed. */
+  | 'follow'
+  /** Passed through from an upstream, unsaved. */
+  | 'upstream';
+
+export type NarAnswer =
+  | NarBody
+  /** The range lies beyond the end. */
+  | { readonly kind: 'unsatisfiable'; readonly size: number | null }
+  | { readonly kind: 'missing' };
+
+export interface NarBody {
+  readonly kind: 'body';
+  readonly outcome: NarOutcome;
+  /** Bytes of the whole NAR as encoded; null where nobody told. */
+  readonly size: number | null;
+  /** The bytes that the body covers, both inclusive; null for the whole. */
+  readonly range: { readonly start: number; readonly end: number } | null;
+  /** Must be read to its end or left. Throws where it is not whole and right. */
+  readonly body: BlobBody;
+}
+
+export interface GetNarParts {
+  readonly services: CacheServices;
+  readonly fills: Fills;
+  readonly passage: Passage;
+  readonly recency: Recency;
+}
+
+/** A range that begins this far past what has arrived is read from the upstream itself. */
+const WAIT_AHEAD_BYTES = 4 * 1024 * 1024;
+
+/** Another process may store, and an eviction remove, between two looks; after these many the body passes unsaved. */
+const MOST_LOOKS = 3;
+
+/**
+ * Answers a NAR: from storage in one read, from the fill under way, or by starting one.
+ *
+ * @throws CacheError where no source could tell: never a `missing`
+ */
+export async function getNar(parts: GetNarParts, request: NarRequest): Promise<NarAnswer> {
+  const { fills, passage } = parts;
+  if (request.query !== '' || !isKey(request.key)) return await passage.unclaimed(request);
+  for (let look = 0; look < MOST_LOOKS; look++) {
+    const running = fills.underway(request.key);
+    if (running === undefined) {
+      const stored = await fromStorage(parts, request);
+      if (stored !== null) return stored;
+    }
+    const joined = fills.underway(request.key);
+    const answer = await fromFill(parts, request, joined ?? fills.join(request.key), joined === undefined);
+    if (answer !== 'look again') return answer;
+  }
+  return await passage.claimedByKey(request);
+}
+
+/** Whether storage could hold it at all. */
+function isKey(key: string): boolean {
+  try {
+    assertKey(key);
+    return true;
+  } catch (error) {
+    if (error instanceof InvalidKeyError) return false;
+    throw error;
+  }
+}
+
+/** A storage fault is logged and counts as a miss: an upstream may still have the body. */
+async function fromStorage(parts: GetNarParts, { key, range }: NarRequest): Promise<NarAnswer | null> {
+  const { storage, platform } = parts.services;
+  try {
+    const stored = await storage.get(key, range === undefined ? {} : { range });
+    if (stored === null) return null;
+    if (stored.kind === 'unsatisfiable') return stored;
+    parts.recency.touch(key);
+    return {
+      kind: 'body',
+      outcome: 'hit',
+      size: stored.size,
+      range: range === undefined ? null : { start: stored.start, end: stored.end },
+      body: stored.body,
+    };
+  } catch (error) {
+    platform.logger.error('The storage could not be read for a NAR', { key, error });
+    return null;
+  }
+}
+
+async function fromFill(
+  parts: GetNarParts,
+  request: NarRequest,
+  fill: Fill,
+  began: boolean,
+): Promise<NarAnswer | 'look again'> {
+  const opening: FillOpening = await fill.opening;
+  switch (opening.kind) {
+    case 'missing':
+      return { kind: 'missing' };
+    case 'stored':
+      return 'look again';
+    case 'unclaimed':
+      return await parts.passage.unclaimed(request);
+    case 'unsaved':
+      return await parts.passage.claimed(opening.claim, request);
+    case 'flight':
+      return await fromFlight(parts, request, opening.flight, began ? 'fill' : 'follow');
+  }
+}
+
+async function fromFlight(
+  parts: GetNarParts,
+  request: NarRequest,
+  flight: Flight,
+  outcome: NarOutcome,
+): Promise<NarAnswer | 'look again'> {
+  if (flight.spoolFault !== undefined) return await parts.passage.claimedByKey(request);
+  if (!flight.joinable) return 'look again';
+  if (request.range !== undefined) return await rangeOfFlight(parts, request, request.range, flight, outcome);
+  const body = flight.read(0, null);
+  const { size } = flight;
+  if (size === null || size > HOLD_BACK_BYTES) {
+    return { kind: 'body', outcome, size, range: null, body: { kind: 'stream', stream: body } };
+  }
+  // Nothing of a body this small goes out before the whole is verified: so a wrong one can be an error with a
+  // status, which clients retry, rather than a broken connection.
+  const bytes = await readWhole(body, size, request.key);
+  return { kind: 'body', outcome, size, range: null, body: { kind: 'bytes', bytes } };
+}
+
+async function rangeOfFlight(
+  parts: GetNarParts,
+  request: NarRequest,
+  range: ByteRange,
+  flight: Flight,
+  outcome: NarOutcome,
+): Promise<NarAnswer | 'look again'> {
+  if (flight.size === null) await settled(flight);
+  const size = flight.size ?? flight.written;
+  const resolved = resolveRange(range, size);
+  if (resolved === null) return { kind: 'unsatisfiable', size };
+  // The last piece always comes from the flight, which gives it when the whole is verified.
+  const last = Math.max(resolved.start, size - HOLD_BACK_BYTES);
+  if (resolved.start > flight.written + WAIT_AHEAD_BYTES && resolved.start < last) {
+    const ahead = { start: resolved.start, end: Math.min(resolved.end, last - 1) };
+    const body = await parts.passage.rangeAhead({ ...request, range: ahead });
+    if (body !== null) {
+      if (resolved.end < last) return body;
+      if (flight.joinable) return followedBy(body, flight.read(last, resolved.end), resolved);
+      await leaveBody(body);
+    }
+  }
+  if (!flight.joinable) return 'look again';
+  const stream = flight.read(resolved.start, resolved.end);
+  return { kind: 'body', outcome, size, range: resolved, body: { kind: 'stream', stream } };
+}
+
+/** An answer that goes on with another stream. */
+function followedBy(
+  first: NarBody,
+  rest: ByteStream,
+  range: { readonly start: number; readonly end: number },
+): NarBody {
+  const whole = (async function* () {
+    yield* first.body.kind === 'bytes' ? streamOf(first.body.bytes) : first.body.stream;
+    yield* rest;
+  })();
+  const stream = withCleanup(whole, () => {
+    void leaveBody(first).catch(() => undefined);
+    void leave(rest).catch(() => undefined);
+  });
+  return { ...first, range, body: { kind: 'stream', stream } };
+}
+
+async function leaveBody({ body }: NarBody): Promise<void> {
+  if (body.kind === 'stream') await leave(body.stream);
+}
+
+async function settled(flight: Flight): Promise<void> {
+  try {
+    await flight.whole();
+  } catch (error) {
+    throw faultOf(error);
+  }
+}
+
+async function readWhole(body: ReturnType<Flight['read']>, size: number, key: string): Promise<Uint8Array> {
+  try {
+    return await collect(body, size, key);
+  } catch (error) {
+    await leave(body);
+    throw faultOf(error);
+  }
+}

@@ -1,0 +1,184 @@
+import { type ByteStream, leave, sliced, withCleanup } from '../stream/byte-stream.ts';
+import type { OpenedNar, OpenNarOptions } from '../upstream/upstreams.ts';
+import type { Reservation, Budget } from './budget.ts';
+import { BodyMismatchError, CacheError } from './errors.ts';
+import { faultOf } from './faults.ts';
+import { createBodyVerifier, createFileVerifier } from './fill/body-verifier.ts';
+import { type Claim, findClaim } from './fill/claim.ts';
+import { HOLD_BACK_BYTES } from './fill/flight.ts';
+import { heldBack } from './fill/hold-back.ts';
+import type { Sources } from './fill/sources.ts';
+import type { PathFinder } from './find-path.ts';
+import type { NarAnswer, NarBody, NarRequest } from './get-nar.ts';
+import { parseFileHashKey } from './nar-key.ts';
+import { resolveRange } from '../storage/blob-store.ts';
+import type { CacheServices } from './services.ts';
+
+/**
+ * Bodies that pass through to one client and are not kept: no path vouches for them, or there is no
+ * room. Where a path vouches for the whole, it is verified all the same.
+ */
+export interface Passage {
+  /** A key that no path claims: whatever the upstreams have under the same path. */
+  unclaimed(request: NarRequest): Promise<NarAnswer>;
+  /** A body that could be kept, but not now. */
+  claimed(claim: Claim, request: NarRequest): Promise<NarAnswer>;
+  /** The same where the claim is still to be found. */
+  claimedByKey(request: NarRequest): Promise<NarAnswer>;
+  /**
+   * A range of a claimed body, straight from an upstream that gives ranges; null where none does. Nothing of it is
+   * verified: it must not reach into the last piece of the body.
+   */
+  rangeAhead(request: NarRequest): Promise<NarBody | null>;
+}
+
+export interface PassageParts {
+  readonly services: CacheServices;
+  readonly paths: PathFinder;
+  readonly sources: Sources;
+  readonly buffers: Budget;
+}
+
+/** What one passage holds at most: the piece held back, a chunk from the upstream, one on its way to the client. */
+const PASSAGE_BYTES = HOLD_BACK_BYTES + 2 * 64 * 1024;
+
+type Found = OpenedNar & { readonly kind: 'found' };
+
+export function createPassage({ services, paths, sources, buffers }: PassageParts): Passage {
+  const { upstreams } = services;
+
+  async function through(
+    open: () => Promise<OpenedNar>,
+    answer: (opened: Found, room: Reservation) => NarAnswer,
+  ): Promise<NarAnswer> {
+    const room = buffers.reserve(PASSAGE_BYTES);
+    if (room === null) {
+      throw new CacheError('busy', 'too_many_transfers', 'Too many transfers are under way: try again soon');
+    }
+    let handedOver = false;
+    try {
+      const opened = await open();
+      if (opened.kind === 'fault') throw faultOf(opened.fault);
+      if (opened.kind !== 'found') return opened;
+      const result = answer(opened, room);
+      handedOver = result.kind === 'body';
+      if (!handedOver) await leave(opened.body);
+      return result;
+    } finally {
+      if (!handedOver) room.release();
+    }
+  }
+
+  /** A body as it comes, whole or ranged, with the range cut here where the upstream did not. */
+  function asItComes(request: NarRequest, opened: Found, room: Reservation): NarAnswer {
+    const cut =
+      request.range !== undefined && opened.range === null && opened.size !== null
+        ? resolveRange(request.range, opened.size)
+        : undefined;
+    if (cut === null) return { kind: 'unsatisfiable', size: opened.size };
+    const stream = cut === undefined ? opened.body : sliced(opened.body, cut.start, cut.end);
+    return bodyOf(opened, cut ?? opened.range, stream, room);
+  }
+
+  /** A whole body that a path vouches for, cut to the range that was asked for. */
+  function verified(claim: Claim, request: NarRequest, opened: Found, room: Reservation): NarAnswer {
+    const size = claim.expected.fileSize ?? opened.size;
+    const cut = size === null ? undefined : request.range && resolveRange(request.range, size);
+    if (cut === null) return { kind: 'unsatisfiable', size };
+    const verifier = createBodyVerifier({ ...claim.expected, fileSize: size }, services.settings.verify);
+    const whole = reporting(heldBack(opened.body, verifier, size), (error) => {
+      if (error instanceof BodyMismatchError) sources.distrust(claim.nar.key, opened.upstream);
+    });
+    const stream = cut === undefined ? whole : sliced(whole, cut.start, cut.end);
+    return bodyOf({ ...opened, size }, cut ?? null, stream, room);
+  }
+
+  async function claimed(claim: Claim, request: NarRequest): Promise<NarAnswer> {
+    const { range: _, ...whole } = optionsOf(request);
+    return takesEnd(request.range, claim.expected.fileSize)
+      ? await through(
+          () => sources.open(claim, whole),
+          (opened, room) => verified(claim, request, opened, room),
+        )
+      : await through(
+          () => sources.open(claim, optionsOf(request)),
+          (opened, room) => asItComes(request, opened, room),
+        );
+  }
+
+  async function unclaimed(request: NarRequest): Promise<NarAnswer> {
+    const whole = request.query === '' && request.range === undefined;
+    const fileHash = whole ? parseFileHashKey(request.key) : null;
+    return await through(
+      () => upstreams.findNar(request.key + request.query, optionsOf(request)),
+      (opened, room) => {
+        if (fileHash === null) return asItComes(request, opened, room);
+        const verifier = createFileVerifier(request.key, fileHash);
+        return bodyOf(opened, null, heldBack(opened.body, verifier, opened.size), room);
+      },
+    );
+  }
+
+  async function claimedByKey(request: NarRequest): Promise<NarAnswer> {
+    const found = await findClaim(services, paths, request.key);
+    if (found.kind === 'quarantined') return { kind: 'missing' };
+    return found.kind === 'unclaimed' ? await unclaimed(request) : await claimed(found.claim, request);
+  }
+
+  return {
+    unclaimed,
+    claimed,
+    claimedByKey,
+    async rangeAhead(request) {
+      const found = await findClaim(services, paths, request.key);
+      if (found.kind !== 'claimed') return null;
+      const answer = await through(
+        () => sources.open(found.claim, optionsOf(request)),
+        (opened, room) => (opened.range === null ? { kind: 'missing' } : asItComes(request, opened, room)),
+      );
+      return answer.kind === 'body' ? answer : null;
+    },
+  };
+}
+
+function bodyOf(
+  opened: Found,
+  range: { readonly start: number; readonly end: number } | null,
+  body: ByteStream,
+  room: Reservation,
+): NarBody {
+  const stream = withCleanup(body, () => {
+    room.release();
+    // A generator that was never started does not close what it reads from.
+    void leave(opened.body).catch(() => undefined);
+  });
+  return { kind: 'body', outcome: 'upstream', size: opened.size, range, body: { kind: 'stream', stream } };
+}
+
+function optionsOf({ range, signal }: NarRequest): OpenNarOptions {
+  return { ...(range === undefined ? {} : { range }), ...(signal === undefined ? {} : { signal }) };
+}
+
+/**
+ * Whether the answer has the last byte: with it a client may believe that it has the whole, so the whole is verified,
+ * although that means to read it all. Pieces from the middle pass as they come.
+ *
+ * @param size bytes of the whole; null where unknown
+ */
+function takesEnd(range: NarRequest['range'], size: number | null): boolean {
+  if (range === undefined || 'suffix' in range || range.end === undefined) return true;
+  return size !== null && range.end >= size - 1;
+}
+
+/** Tells of the error that ends the stream, and passes it on. */
+async function* reporting(
+  stream: ByteStream,
+  onError: (error: unknown) => void,
+): AsyncGenerator<Uint8Array, void, void> {
+  try {
+    yield* stream;
+  } catch (error) {
+    onError(error);
+    throw error;
+  }
+}

@@ -1,0 +1,118 @@
+import { createServer, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { getRequestListener } from '@hono/node-server';
+import { createCache } from '../cache/cache.ts';
+import type { Config, ListenAddress } from '../config/schema.ts';
+import type { Platform } from '../platform.ts';
+import { createApp } from '../server/app.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import { createPrometheusMetrics } from '../telemetry/prometheus.ts';
+import { createNodePlatform } from './node/node-platform.ts';
+import { openDrivers } from './node/open-drivers.ts';
+import { sendStream } from './node/send-stream.ts';
+import { composeServices } from './services.ts';
+
+/** A Snowcap that answers requests. */
+export interface RunningServer {
+  /** Where it is reached from this machine. */
+  readonly url: string;
+  /** As clients list them in `trusted-public-keys`. */
+  readonly publicKeys: readonly string[];
+  /**
+   * Stops accepting, lets transfers and fills end within `shutdownTimeoutMs`, drops the rest, writes what waits,
+   * closes everything. Idempotent.
+   */
+  close(): Promise<void>;
+}
+
+export interface StartOptions {
+  readonly logger: Logger;
+  /** Of Snowcap. */
+  readonly version: string;
+  /** For tests that end the process at a write step. */
+  readonly checkpoint?: Platform['checkpoint'];
+}
+
+/** How long an idle connection is kept, in milliseconds: longer than the 60 s of common proxies in front. */
+const KEEP_ALIVE_MS = 75_000;
+
+/**
+ * Runs Snowcap as a process on Node. Does not wait for any upstream.
+ *
+ * @throws Error where the storage, the index, a key or the address cannot be had
+ */
+export async function startNode(config: Config, options: StartOptions): Promise<RunningServer> {
+  const { logger, version } = options;
+  const metrics = createPrometheusMetrics();
+  const platform = createNodePlatform(logger, metrics, options.checkpoint);
+  const drivers = await openDrivers(config, platform, version);
+  const services = await composeServices(config, drivers);
+  const cache = createCache(services);
+  const app = createApp({
+    cache,
+    platform,
+    version,
+    narInfoMaxAge: Math.ceil(config.narInfoTtlMs / 1000),
+    exposition: async () => {
+      // With the index at fault, the other metrics are worth the more.
+      const totals = await services.metadata.totals().catch(() => null);
+      metrics.gauge('snowcap_present_bytes', totals?.presentBytes ?? Number.NaN);
+      metrics.gauge('snowcap_present_nars', totals?.presentNars ?? Number.NaN);
+      return await metrics.exposition();
+    },
+  });
+  const server = createServer(
+    { keepAliveTimeout: KEEP_ALIVE_MS },
+    getRequestListener((request, { outgoing }) =>
+      app.fetch(request, {
+        sendStream: (head, body) => sendStream(outgoing as ServerResponse, head, body),
+      }),
+    ),
+  );
+  const close = async (): Promise<void> => {
+    const deadline = AbortSignal.timeout(config.shutdownTimeoutMs);
+    await Promise.all([closeServer(server, deadline), cache.drain(deadline)]);
+    await platform.settled();
+    await services.upstreams.close();
+    await drivers.close();
+  };
+  try {
+    const url = await listen(server, config.listen);
+    platform.defer('start up', cache.startUp());
+    let closing: Promise<void> | null = null;
+    return { url, publicKeys: cache.publicKeys, close: () => (closing ??= close()) };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+function listen(server: Server, { host, port }: ListenAddress): Promise<string> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error) => {
+      const place = `${host ?? '*'}:${port}`;
+      reject(new Error(`Cannot listen on ${place}: ${error.message}`, { cause: error }));
+    });
+    server.listen(port, host ?? undefined, () => {
+      resolve(urlOf(server.address(), host));
+    });
+  });
+}
+
+function urlOf(address: AddressInfo | string | null, host: string | null): string {
+  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  const name = host === null ? 'localhost' : host.includes(':') ? `[${host}]` : host;
+  return `http://${name}:${port}`;
+}
+
+/** Lets the requests under way end until the deadline; then breaks their connections. */
+async function closeServer(server: Server, deadline: AbortSignal): Promise<void> {
+  const cut = (): void => server.closeAllConnections();
+  if (deadline.aborted) cut();
+  deadline.addEventListener('abort', cut, { once: true });
+  await new Promise<void>((resolve) => {
+    server.close(() => resolve());
+    server.closeIdleConnections();
+  });
+  deadline.removeEventListener('abort', cut);
+}
