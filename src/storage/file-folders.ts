@@ -1,10 +1,7 @@
-import { closeSync, fsync as fsyncCallback, openSync } from 'node:fs';
 import { mkdir, realpath } from 'node:fs/promises';
-import { promisify } from 'node:util';
 import { StorageError } from './blob-store.ts';
+import { syncDirectory } from './file-sync.ts';
 import { errorCode } from './writer-folder.ts';
-
-const fsync = promisify(fsyncCallback);
 
 /** Folders known to be good; past this many they are looked at anew. */
 const KNOWN_LIMIT = 4096;
@@ -91,22 +88,6 @@ export function createFolders(root: string, onMake: () => Promise<void>): Folder
       known.add('');
     },
   };
-}
-
-/**
- * Makes the names in a directory durable. One trip to the thread pool: opening a directory that was
- * changed a moment ago asks no disk. Some network file systems cannot do it (EINVAL); their names are
- * as durable as they make them.
- */
-export async function syncDirectory(path: string): Promise<void> {
-  const descriptor = openSync(path, 'r');
-  try {
-    await fsync(descriptor);
-  } catch (error) {
-    if (errorCode(error) !== 'EINVAL') throw error;
-  } finally {
-    closeSync(descriptor);
-  }
 }
 
 /** The error for a key, or for a folder. */

@@ -9,7 +9,7 @@ import {
 } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { promisify } from 'node:util';
-import type { ByteStream } from '../stream/byte-stream.ts';
+import type { FillableStream } from '../stream/byte-stream.ts';
 import { resolveRange, StorageError } from './blob-store.ts';
 import type { GetOptions, StoredBlob, UnsatisfiableRange } from './blob-store.ts';
 import { failed, folderOf } from './file-folders.ts';
@@ -89,7 +89,10 @@ export async function readObject(
       return { ...found, body: { kind: 'bytes', bytes } };
     }
     handedOver = true;
-    return { ...found, body: { kind: 'stream', stream: streamFile(descriptor, key, range, options.signal) } };
+    return {
+      ...found,
+      body: { kind: 'stream', stream: streamFile(descriptor, key, range, pace, options.signal) },
+    };
   } catch (error) {
     throw error instanceof StorageError ? error : failed('read', key, error);
   } finally {
@@ -136,8 +139,9 @@ function shortened(key: string): StorageError {
 }
 
 /**
- * The bytes of an open file, which is closed at the end, at an error, and when the consumer leaves. One chunk is
- * read ahead while the consumer has the one before it: at most two chunks of memory.
+ * The bytes of an open file, which is closed at the end, at an error, and when the consumer leaves. Read in place
+ * like small files while the disk is quick; else in the thread pool, when iterated one chunk ahead of the consumer: at
+ * most two chunks of memory.
  *
  * Not a generator: leaving one that was never asked for a chunk would run none of its code, and the
  * descriptor would leak.
@@ -146,8 +150,9 @@ function streamFile(
   descriptor: number,
   key: string,
   range: { readonly start: number; readonly end: number },
+  pace: Pace,
   signal: AbortSignal | undefined,
-): ByteStream {
+): FillableStream {
   let position = range.start;
   let ahead: Promise<Uint8Array> | null = null;
   let closed = false;
@@ -167,24 +172,34 @@ function streamFile(
     await ahead?.catch(() => undefined);
     closeSync(descriptor);
   };
+  const fault = async (error: unknown): Promise<never> => {
+    await close();
+    if (error instanceof StorageError || signal?.aborted === true) throw error;
+    throw failed('read', key, error);
+  };
+  const nextChunk = (): Uint8Array | Promise<Uint8Array> => {
+    if (ahead !== null || !pace.mayBlock()) return (ahead ??= fetchChunk());
+    const length = Math.min(CHUNK, range.end + 1 - position);
+    const chunk = pace.time(() => readInPlace(descriptor, key, position, length));
+    position += length;
+    return chunk;
+  };
   const iterator: AsyncIterator<Uint8Array> = {
     async next() {
       if (closed) return { done: true, value: undefined };
       try {
         signal?.throwIfAborted();
-        ahead ??= fetchChunk();
-        const chunk = await ahead;
+        const chunk = await nextChunk();
         signal?.throwIfAborted();
         // Left while the chunk was being read.
         if (closed) return { done: true, value: undefined };
+        const pooled = ahead !== null;
         ahead = null;
-        if (position <= range.end) ahead = fetchChunk();
-        else await close();
+        if (position > range.end) await close();
+        else if (pooled) ahead = fetchChunk();
         return { done: false, value: chunk };
       } catch (error) {
-        await close();
-        if (error instanceof StorageError || signal?.aborted === true) throw error;
-        throw failed('read', key, error);
+        return await fault(error);
       }
     },
     async return() {
@@ -192,5 +207,31 @@ function streamFile(
       return { done: true, value: undefined };
     },
   };
-  return { [Symbol.asyncIterator]: () => iterator };
+  /** Into the reader's buffer; the promise is kept in `ahead`, so that the file is not closed beneath a read. */
+  const readInto = (target: Uint8Array): number | Promise<number> => {
+    const length = Math.min(target.length, range.end + 1 - position);
+    if (closed || length === 0) return 0;
+    try {
+      signal?.throwIfAborted();
+      const advance = (count: number): number => {
+        if (count === 0) throw shortened(key);
+        position += count;
+        return count;
+      };
+      if (pace.mayBlock()) {
+        return advance(pace.time(() => readSync(descriptor, target, 0, length, position)));
+      }
+      const pooled = read(descriptor, target, 0, length, position).then(({ bytesRead }) =>
+        advance(bytesRead),
+      );
+      ahead = pooled.then(
+        () => target,
+        () => target,
+      );
+      return pooled.catch(fault);
+    } catch (error) {
+      return fault(error);
+    }
+  };
+  return { [Symbol.asyncIterator]: () => iterator, readInto, leave: close };
 }

@@ -2,7 +2,6 @@ import {
   closeSync,
   constants,
   fstatSync,
-  fsync as fsyncCallback,
   open as openCallback,
   read as readCallback,
   write as writeCallback,
@@ -14,15 +13,15 @@ import { streamOf } from '../stream/byte-stream.ts';
 import { sourceChunks } from './blob-source.ts';
 import type { BlobSource, PutOptions, PutResult } from './blob-store.ts';
 import { StorageError } from './blob-store.ts';
-import { failed, folderOf, syncDirectory } from './file-folders.ts';
+import { failed, folderOf } from './file-folders.ts';
 import type { Folders } from './file-folders.ts';
+import { syncDirectory, syncFile } from './file-sync.ts';
 import { errorCode } from './writer-folder.ts';
 import type { WriterFolder } from './writer-folder.ts';
 
 const open = promisify(openCallback);
 const read = promisify(readCallback);
 const write = promisify(writeCallback);
-const fsync = promisify(fsyncCallback);
 
 /** Bytes of a chunk of a copy from one file system to another. */
 const COPY_CHUNK = 1024 * 1024;
@@ -93,7 +92,7 @@ async function writeTemp(context: WriteContext, key: string, chunks: ByteStream)
       size += chunk.length;
     }
     await context.checkpoint('file-store:sync');
-    await orFailed(key, fsync(descriptor));
+    await orFailed(key, syncFile(descriptor));
   } catch (error) {
     closeSync(descriptor);
     await removeQuietly(path);
@@ -127,7 +126,7 @@ async function moveIntoPlace(
       throw new StorageError(`Cannot store ${JSON.stringify(key)}: the file ${source.path} ${found}`);
     }
     await context.checkpoint('file-store:sync');
-    await orFailed(key, fsync(descriptor));
+    await orFailed(key, syncFile(descriptor));
     options.signal?.throwIfAborted();
     try {
       return await publish(context, key, source, options);

@@ -1,13 +1,16 @@
+import { lstatSync } from 'node:fs';
 import { access, constants, lstat, mkdir, realpath, unlink } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { assertKey, assertPrefix, INLINE_BODY_LIMIT, StorageError } from './blob-store.ts';
 import type { BlobInfo, BlobStore } from './blob-store.ts';
 import { orLeaveSource } from './blob-source.ts';
-import { createFolders, failed, folderOf, syncDirectory } from './file-folders.ts';
+import { createFolders, failed, folderOf } from './file-folders.ts';
 import type { Folders } from './file-folders.ts';
 import { listObjects } from './file-list.ts';
 import { createPace } from './file-pace.ts';
+import type { Pace } from './file-pace.ts';
 import { assertRegular, readObject } from './file-read.ts';
+import { syncDirectory } from './file-sync.ts';
 import { writeObject } from './file-write.ts';
 import { errorCode, openWriterFolder } from './writer-folder.ts';
 
@@ -78,7 +81,7 @@ export async function createFileStore(options: FileStoreOptions): Promise<BlobSt
     },
     async head(key) {
       assertKey(key);
-      return headObject(folders, key);
+      return headObject(reading, key);
     },
     async put(key, source, request) {
       return orLeaveSource(source, async () => {
@@ -106,10 +109,14 @@ async function openRoot(path: string): Promise<string> {
   return orFailed('open', path, realpath(resolve(path)));
 }
 
-async function headObject(folders: Folders, key: string): Promise<BlobInfo | null> {
+async function headObject(
+  { folders, pace }: { readonly folders: Folders; readonly pace: Pace },
+  key: string,
+): Promise<BlobInfo | null> {
   if (!(await folders.exists(folderOf(key)))) return null;
   try {
-    const stat = await lstat(folders.pathOf(key));
+    const path = folders.pathOf(key);
+    const stat = pace.mayBlock() ? pace.time(() => lstatSync(path)) : await lstat(path);
     assertRegular('read', key, stat);
     return { key, size: stat.size, modifiedAt: Math.floor(stat.mtimeMs) };
   } catch (error) {

@@ -10,6 +10,25 @@
  */
 export type ByteStream = AsyncIterable<Uint8Array, void>;
 
+/**
+ * A byte stream that can also be read into a buffer of its reader's, so that a long body needs no new memory
+ * for each chunk. Either it is iterated or it is read into, never both.
+ */
+export interface FillableStream extends ByteStream {
+  /**
+   * Fills `target` from its start, at once where the bytes are at hand.
+   *
+   * @returns how many bytes there are now, 0 at the end; throws (or rejects) as `next()` would
+   */
+  readInto(target: Uint8Array): number | Promise<number>;
+  /** Leaves the stream: to be called at the end, at an error, and when nothing more is wanted. */
+  leave(): Promise<void>;
+}
+
+export function isFillable(stream: ByteStream): stream is FillableStream {
+  return 'readInto' in stream;
+}
+
 /** Thrown where a body is longer than the limit that was set for it. */
 export class BodyTooLargeError extends Error {
   override readonly name = 'BodyTooLargeError';

@@ -1,0 +1,109 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { cpus, loadavg, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { missingTool } from '../support/require.ts';
+import { COMPRESSIONS } from './closure.ts';
+import { measureColdClosure } from './cold.ts';
+import { measureFollowers, measureLargeNar, measureManyLargeNars } from './large.ts';
+import { RESULTS_DIRECTORY, say } from './places.ts';
+import { formatTable } from './rows.ts';
+import type { Row } from './rows.ts';
+import { measureNarInfos, measureNars } from './serving.ts';
+import type { BenchOptions } from './setting.ts';
+
+interface Section {
+  readonly what: string;
+  readonly tools: readonly string[];
+  measure(options: BenchOptions): Promise<readonly Row[]>;
+}
+
+const SECTIONS: Readonly<Record<string, Section>> = {
+  narinfo: { what: 'narinfos from a warm cache', tools: ['nix', 'nginx'], measure: measureNarInfos },
+  nars: { what: 'NARs from a warm cache', tools: ['nix', 'nginx'], measure: measureNars },
+  cold: { what: 'a cold closure by a real Nix client', tools: ['nix', 'nginx'], measure: measureColdClosure },
+  followers: { what: '64 clients on one cold NAR', tools: [], measure: measureFollowers },
+  parallel: { what: '8 clients on 8 cold NARs', tools: [], measure: measureManyLargeNars },
+  memory: { what: '16 clients on one cold NAR of 2 GiB', tools: [], measure: measureLargeNar },
+};
+
+const USAGE = `npm run bench -- [section…] [options]
+
+Sections (all, if none is named):
+${Object.entries(SECTIONS)
+  .map(([name, { what }]) => `  ${name.padEnd(10)} ${what}`)
+  .join('\n')}
+
+Options:
+  --compression ${COMPRESSIONS.join('|')}  of the NARs of the closure (default zstd)
+  --quick       one run instead of three or five
+  --control     nginx instead of Snowcap: how far from 1 the ratios are is the noise of the machine
+  --profile     CPU profiles of Snowcap into test/bench/results (see README.md)
+  --check       exit code 1 where a target is missed
+`;
+
+function parseOptions(args: readonly string[]): (BenchOptions & { readonly check: boolean }) | null {
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    allowPositionals: true,
+    options: {
+      compression: { type: 'string', default: 'zstd' },
+      quick: { type: 'boolean', default: false },
+      control: { type: 'boolean', default: false },
+      profile: { type: 'boolean', default: false },
+      check: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  const unknown = positionals.find((name) => !(name in SECTIONS));
+  const compression = COMPRESSIONS.find((name) => name === values.compression);
+  if (values.help || unknown !== undefined || compression === undefined) return null;
+  return { ...values, sections: positionals.length > 0 ? positionals : Object.keys(SECTIONS), compression };
+}
+
+async function main(): Promise<void> {
+  // Debian puts nginx where only root's PATH looks.
+  process.env['PATH'] = `${process.env['PATH'] ?? ''}:/usr/sbin`;
+  const options = parseOptions(process.argv.slice(2));
+  if (options === null) {
+    process.stderr.write(USAGE);
+    process.exitCode = 2;
+    return;
+  }
+  const load = loadavg()[0] ?? 0;
+  if (load > 0.5)
+    say(
+      `The machine is busy (load ${load.toFixed(1)}): the figures will say more about that than about servers`,
+    );
+  const rows: Row[] = [];
+  for (const name of options.sections) {
+    const section = SECTIONS[name];
+    if (section === undefined) continue;
+    const missing = missingTool([...section.tools]);
+    if (missing !== null) throw new Error(`Cannot measure ${name}: ${missing} is not installed`);
+    say(`\n${name}: ${section.what}`);
+    rows.push(...(await section.measure(options)));
+  }
+  await writeResults(options, rows, load);
+  process.stdout.write(`\n${formatTable(rows)}\n`);
+  if (options.check && rows.some(({ ok }) => ok === false)) process.exitCode = 1;
+}
+
+async function writeResults(options: BenchOptions, rows: readonly Row[], load: number): Promise<void> {
+  await mkdir(RESULTS_DIRECTORY, { recursive: true });
+  const at = new Date().toISOString();
+  const machine = {
+    cpu: cpus()[0]?.model ?? 'unknown',
+    cores: cpus().length,
+    memoryBytes: totalmem(),
+    loadBefore: load,
+  };
+  const file = join(RESULTS_DIRECTORY, `${at.replaceAll(':', '-')}.json`);
+  await writeFile(
+    file,
+    `${JSON.stringify({ at, node: process.version, machine, options, rows }, null, 2)}\n`,
+  );
+  say(`\nfigures: ${file}`);
+}
+
+await main();
