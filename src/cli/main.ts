@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 import { hostname } from 'node:os';
 import { CommanderError } from 'commander';
 import packageDescription from '../../package.json' with { type: 'json' };
@@ -6,6 +5,7 @@ import { redactText } from '../telemetry/redact.ts';
 import type { CliContext } from './context.ts';
 import { Failure, UsageFailure, explain } from './failure.ts';
 import { createProgram } from './program.ts';
+import { registerQuickResolve } from './quick-resolve.ts';
 
 /** Ended by the shell's convention for a broken pipe. */
 const BROKEN_PIPE = 128 + 13;
@@ -47,6 +47,8 @@ process.stdout.on('error', (error) => {
   if (isBrokenPipe(error)) process.exit(BROKEN_PIPE);
   throw error;
 });
+
+registerQuickResolve();
 
 process.exitCode = await main(process.argv.slice(2), {
   environment: process.env,

@@ -36,6 +36,9 @@ export interface StartOptions {
 /** How long an idle connection is kept, in milliseconds: longer than the 60 s of common proxies in front. */
 const KEEP_ALIVE_MS = 75_000;
 
+/** How often a shutdown looks for connections that have become idle, in milliseconds. */
+const IDLE_SWEEP_MS = 100;
+
 /**
  * Runs Snowcap as a process on Node. Does not wait for any upstream.
  *
@@ -110,9 +113,12 @@ async function closeServer(server: Server, deadline: AbortSignal): Promise<void>
   const cut = (): void => server.closeAllConnections();
   if (deadline.aborted) cut();
   deadline.addEventListener('abort', cut, { once: true });
+  // A connection that a client keeps open is idle only when its answer is over, and nobody says when that is.
+  const sweep = setInterval(() => server.closeIdleConnections(), IDLE_SWEEP_MS);
   await new Promise<void>((resolve) => {
     server.close(() => resolve());
     server.closeIdleConnections();
   });
+  clearInterval(sweep);
   deadline.removeEventListener('abort', cut);
 }

@@ -8,7 +8,10 @@ import type { Credentials } from '../upstream/upstream.ts';
 import type { Transport } from '../upstream/transport.ts';
 
 /** What a runtime brings along: everything that differs between Node, Workers and Lambda. */
-export type Drivers = Pick<CacheServices, 'platform' | 'storage' | 'metadata' | 'locks' | 'spool' | 'memorySpool'> & {
+export type Drivers = Pick<
+  CacheServices,
+  'platform' | 'storage' | 'metadata' | 'locks' | 'spool' | 'memorySpool'
+> & {
   readonly transport: Transport;
   readonly secretKeys: readonly SecretKey[];
   readonly credentials: (url: URL) => Credentials | null;

@@ -1,7 +1,7 @@
 import type { Context } from 'hono';
-import { type ByteStream, toReadableStream } from '../stream/byte-stream.ts';
+import { type ByteStream, isFillable, toReadableStream } from '../stream/byte-stream.ts';
 import type { AppEnv, Bindings } from './env.ts';
-import type { RequestNote } from './observe.ts';
+import { observedBody } from './observed-body.ts';
 
 type Headers = Readonly<Record<string, string>>;
 
@@ -39,18 +39,21 @@ export async function answerStream(
   body: ByteStream,
 ): Promise<Response> {
   const note = c.get('note');
-  const source = body[Symbol.asyncIterator]();
-  const first = await source.next();
+  const begun = isFillable(body) ? body : await begunBody(body, headers['Content-Length']);
   note.begun();
   note.streaming = true;
-  const length = headers['Content-Length'];
-  const measured = measuredBody(source, first, length === undefined ? null : Number(length));
-  const observed = observedBody(measured, note, status);
+  const observed = observedBody(begun, note, status);
   const head = { status, headers: { ...headers, 'X-Request-Id': note.id } };
   // Absent where a test or a runtime calls `fetch` with a request alone.
   const bindings: Bindings | undefined = c.env;
   if (bindings?.sendStream !== undefined) return await bindings.sendStream(head, observed);
   return new Response(toReadableStream(observed), head);
+}
+
+async function begunBody(body: ByteStream, announced: string | undefined): Promise<ByteStream> {
+  const source = body[Symbol.asyncIterator]();
+  const first = await source.next();
+  return measuredBody(source, first, announced === undefined ? null : Number(announced));
 }
 
 /**
@@ -79,35 +82,6 @@ function measuredBody(
       return ended ? { done: true, value: undefined } : { done: false, value: result.value };
     },
     async return() {
-      await source.return?.();
-      return { done: true, value: undefined };
-    },
-  };
-  return { [Symbol.asyncIterator]: () => iterator };
-}
-
-/** The same body, which tells the note what became of it. */
-function observedBody(body: ByteStream, note: RequestNote, status: number): ByteStream {
-  const source = body[Symbol.asyncIterator]();
-  const iterator: AsyncIterator<Uint8Array, undefined> = {
-    async next() {
-      try {
-        const result = await source.next();
-        if (result.done !== true) {
-          note.bytes += result.value.length;
-          return result;
-        }
-      } catch (error) {
-        note.outcome = 'broken';
-        note.error = error;
-        note.end(status);
-        throw error;
-      }
-      note.end(status);
-      return { done: true, value: undefined };
-    },
-    async return() {
-      note.left(status);
       await source.return?.();
       return { done: true, value: undefined };
     },
