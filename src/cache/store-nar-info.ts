@@ -13,5 +13,8 @@ export async function storeNarInfo(
   await platform.checkpoint?.('fill:store-narinfo');
   const { bytes } = render(known);
   const source = { kind: 'bytes' as const, bytes };
-  await storage.put(`${known.path.hash}.narinfo`, source, { contentType: NARINFO_CONTENT_TYPE });
+  await storage.put(`${known.path.hash}.narinfo`, source, {
+    contentType: NARINFO_CONTENT_TYPE,
+    mayVanish: true,
+  });
 }

@@ -66,6 +66,11 @@ export interface PutOptions {
   readonly contentType?: string;
   /** Leave an object that is already there as it is; the result says so. */
   readonly ifAbsent?: boolean;
+  /**
+   * The object can be had again: it may be gone when the machine itself goes down right after the put, though
+   * never partial. Saves a file store half of its waiting for the disk.
+   */
+  readonly mayVanish?: boolean;
   readonly signal?: AbortSignal;
 }
 

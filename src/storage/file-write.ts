@@ -42,6 +42,8 @@ export interface WriteContext {
  * object stays), `sync-directory`; each after `file-store:`. A source of kind `file` begins at `sync`; when
  * it is on another file system, it is copied like a stream first, and removed at last (`remove-source`).
  *
+ * The contents are durable before the object has its name, always; with `mayVanish` the name is not waited for.
+ *
  * An error after the naming (the directory could not be made durable) may leave the whole object in place.
  */
 export async function writeObject(
@@ -177,6 +179,11 @@ async function publish(
   const { folders, checkpoint } = context;
   const target = folders.pathOf(key);
   const folder = folderOf(key);
+  const keepName = async (): Promise<void> => {
+    if (options.mayVanish === true) return;
+    await checkpoint('file-store:sync-directory');
+    await syncDirectory(folders.pathOf(folder));
+  };
   for (let attempt = 1; ; attempt++) {
     try {
       if (options.ifAbsent === true) {
@@ -185,14 +192,12 @@ async function publish(
         await checkpoint('file-store:unlink-temp');
         await unlinkIfThere(file.path);
         // Also where another put was first: what is reported to be there must outlive a crash as well.
-        await checkpoint('file-store:sync-directory');
-        await syncDirectory(folders.pathOf(folder));
+        await keepName();
         return result;
       }
       await checkpoint('file-store:rename');
       await rename(file.path, target);
-      await checkpoint('file-store:sync-directory');
-      await syncDirectory(folders.pathOf(folder));
+      await keepName();
       return { written: true, size: file.size };
     } catch (error) {
       if (errorCode(error) === undefined) throw error;

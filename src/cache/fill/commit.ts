@@ -39,7 +39,11 @@ async function store(
   const { storage, platform, metadata, settings } = context.services;
   const { key } = claim.nar;
   await platform.checkpoint?.('fill:store-nar');
-  const put = await storage.put(key, flight.file.source(), { contentType: NAR_CONTENT_TYPE, ifAbsent: true });
+  const put = await storage.put(key, flight.file.source(), {
+    contentType: NAR_CONTENT_TYPE,
+    ifAbsent: true,
+    mayVanish: true,
+  });
   if (!put.written && (put.size !== verified.fileSize || claim.expected.fileHash === null)) {
     // Somebody stored other bytes first, or bytes that only a look at them can tell: the first wins.
     platform.logger.warn('Another writer stored this NAR first; what it stored is verified', { key });
