@@ -175,8 +175,10 @@ async function rangeOfFlight(
     const ahead = { start: resolved.start, end: Math.min(resolved.end, last - 1) };
     const body = await parts.passage.rangeAhead({ ...request, range: ahead });
     if (body !== null) {
-      if (resolved.end < last) return body;
-      if (flight.joinable) return followedBy(body, flight.read(last, resolved.end), resolved);
+      if (body.range?.start === ahead.start && body.range.end === ahead.end) {
+        if (resolved.end < last) return { ...body, size };
+        if (flight.joinable) return { ...followedBy(body, flight.read(last, resolved.end), resolved), size };
+      }
       await leaveBody(body);
     }
   }

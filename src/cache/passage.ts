@@ -3,7 +3,7 @@ import type { OpenedNar, OpenNarOptions } from '../upstream/upstreams.ts';
 import type { Reservation, Budget } from './budget.ts';
 import { BodyMismatchError, CacheError } from './errors.ts';
 import { faultOf } from './faults.ts';
-import { createBodyVerifier, createFileVerifier } from './fill/body-verifier.ts';
+import { type BodyVerifier, createBodyVerifier, createFileVerifier } from './fill/body-verifier.ts';
 import { type Claim, findClaim } from './fill/claim.ts';
 import { HOLD_BACK_BYTES } from './fill/flight.ts';
 import { heldBack } from './fill/hold-back.ts';
@@ -19,14 +19,14 @@ import type { CacheServices } from './services.ts';
  * room. Where a path vouches for the whole, it is verified all the same.
  */
 export interface Passage {
-  /** A key that no path claims: whatever the upstreams have under the same path. */
+  /** A key that no path claims: whatever the upstreams have under the same path, verified where the key names a FileHash. */
   unclaimed(request: NarRequest): Promise<NarAnswer>;
   /** A body that could be kept, but not now. */
   claimed(claim: Claim, request: NarRequest): Promise<NarAnswer>;
   /** The same where the claim is still to be found. */
   claimedByKey(request: NarRequest): Promise<NarAnswer>;
   /**
-   * A range of a claimed body, straight from an upstream that gives ranges; null where none does. Nothing of it is
+   * A range of a claimed body, straight from an upstream that gives ranges; null where none does now. Nothing of it is
    * verified: it must not reach into the last piece of the body.
    */
   rangeAhead(request: NarRequest): Promise<NarBody | null>;
@@ -80,42 +80,62 @@ export function createPassage({ services, paths, sources, buffers }: PassagePart
     return bodyOf(opened, cut ?? opened.range, stream, room);
   }
 
-  /** A whole body that a path vouches for, cut to the range that was asked for. */
-  function verified(claim: Claim, request: NarRequest, opened: Found, room: Reservation): NarAnswer {
-    const size = claim.expected.fileSize ?? opened.size;
-    const cut = size === null ? undefined : request.range && resolveRange(request.range, size);
+  /** A whole body whose hash is known, verified on its way and cut to the range that was asked for. */
+  function verified(
+    request: NarRequest,
+    opened: Found,
+    room: Reservation,
+    verification: { readonly size: number | null; verifier(): BodyVerifier; onWrong?(): void },
+  ): NarAnswer {
+    const { size } = verification;
+    const { range } = request;
+    const cut = size === null || range === undefined ? undefined : resolveRange(range, size);
     if (cut === null) return { kind: 'unsatisfiable', size };
-    const verifier = createBodyVerifier({ ...claim.expected, fileSize: size }, services.settings.verify);
+    const verifier = verification.verifier();
     const whole = reporting(heldBack(opened.body, verifier, size), (error) => {
-      if (error instanceof BodyMismatchError) sources.distrust(claim.nar.key, opened.upstream);
+      if (error instanceof BodyMismatchError) verification.onWrong?.();
     });
     const stream = cut === undefined ? whole : sliced(whole, cut.start, cut.end);
-    return bodyOf({ ...opened, size }, cut ?? null, stream, room);
+    return bodyOf({ ...opened, size }, cut ?? null, stream, room, verifier);
   }
 
   async function claimed(claim: Claim, request: NarRequest): Promise<NarAnswer> {
-    const { range: _, ...whole } = optionsOf(request);
-    return takesEnd(request.range, claim.expected.fileSize)
-      ? await through(
-          () => sources.open(claim, whole),
-          (opened, room) => verified(claim, request, opened, room),
-        )
-      : await through(
-          () => sources.open(claim, optionsOf(request)),
-          (opened, room) => asItComes(request, opened, room),
-        );
+    const { expected, nar } = claim;
+    if (!takesEnd(request.range, expected.fileSize)) {
+      return await through(
+        () => sources.open(claim, optionsOf(request)),
+        (opened, room) => asItComes(request, opened, room),
+      );
+    }
+    return await through(
+      () => sources.open(claim, wholeOf(request)),
+      (opened, room) => {
+        const size = expected.fileSize ?? opened.size;
+        return verified(request, opened, room, {
+          size,
+          verifier: () => createBodyVerifier({ ...expected, fileSize: size }, services.settings.verify),
+          onWrong: () => sources.distrust(nar.key, opened.upstream),
+        });
+      },
+    );
   }
 
   async function unclaimed(request: NarRequest): Promise<NarAnswer> {
-    const whole = request.query === '' && request.range === undefined;
-    const fileHash = whole ? parseFileHashKey(request.key) : null;
+    const { key, query } = request;
+    const fileHash = query === '' ? parseFileHashKey(key) : null;
+    if (fileHash === null) {
+      return await through(
+        () => upstreams.findNar(key + query, optionsOf(request)),
+        (opened, room) => asItComes(request, opened, room),
+      );
+    }
     return await through(
-      () => upstreams.findNar(request.key + request.query, optionsOf(request)),
-      (opened, room) => {
-        if (fileHash === null) return asItComes(request, opened, room);
-        const verifier = createFileVerifier(request.key, fileHash);
-        return bodyOf(opened, null, heldBack(opened.body, verifier, opened.size), room);
-      },
+      () => upstreams.findNar(key, wholeOf(request)),
+      (opened, room) =>
+        verified(request, opened, room, {
+          size: opened.size,
+          verifier: () => createFileVerifier(key, fileHash),
+        }),
     );
   }
 
@@ -130,13 +150,22 @@ export function createPassage({ services, paths, sources, buffers }: PassagePart
     claimed,
     claimedByKey,
     async rangeAhead(request) {
-      const found = await findClaim(services, paths, request.key);
-      if (found.kind !== 'claimed') return null;
-      const answer = await through(
-        () => sources.open(found.claim, optionsOf(request)),
-        (opened, room) => (opened.range === null ? { kind: 'missing' } : asItComes(request, opened, room)),
-      );
-      return answer.kind === 'body' ? answer : null;
+      try {
+        const found = await findClaim(services, paths, request.key);
+        if (found.kind !== 'claimed') return null;
+        const answer = await through(
+          () => sources.open(found.claim, optionsOf(request)),
+          (opened, room) => (opened.range === null ? { kind: 'missing' } : asItComes(request, opened, room)),
+        );
+        return answer.kind === 'body' ? answer : null;
+      } catch (error) {
+        if (!(error instanceof CacheError)) throw error;
+        services.platform.logger.info('A range could not be read ahead of its fill', {
+          key: request.key,
+          error,
+        });
+        return null;
+      }
     },
   };
 }
@@ -146,10 +175,12 @@ function bodyOf(
   range: { readonly start: number; readonly end: number } | null,
   body: ByteStream,
   room: Reservation,
+  verifier?: BodyVerifier,
 ): NarBody {
   const stream = withCleanup(body, () => {
     room.release();
-    // A generator that was never started does not close what it reads from.
+    // A generator that was never started does not close what it works with.
+    verifier?.abort();
     void leave(opened.body).catch(() => undefined);
   });
   return { kind: 'body', outcome: 'upstream', size: opened.size, range, body: { kind: 'stream', stream } };
@@ -157,6 +188,11 @@ function bodyOf(
 
 function optionsOf({ range, signal }: NarRequest): OpenNarOptions {
   return { ...(range === undefined ? {} : { range }), ...(signal === undefined ? {} : { signal }) };
+}
+
+/** The same request without its range. */
+function wholeOf({ key, query, signal }: NarRequest): OpenNarOptions {
+  return optionsOf({ key, query, ...(signal === undefined ? {} : { signal }) });
 }
 
 /**
@@ -167,7 +203,7 @@ function optionsOf({ range, signal }: NarRequest): OpenNarOptions {
  */
 function takesEnd(range: NarRequest['range'], size: number | null): boolean {
   if (range === undefined || 'suffix' in range || range.end === undefined) return true;
-  return size !== null && range.end >= size - 1;
+  return size === null || range.end >= size - 1;
 }
 
 /** Tells of the error that ends the stream, and passes it on. */

@@ -233,7 +233,8 @@ export class Fill {
     const { buffers, spoolSpace, services } = this.#context;
     const most = size ?? Math.ceil(expected.narSize * (1 + 1 / 32)) + ENCODING_OVERHEAD_BYTES;
     const inMemory = most <= IN_MEMORY_BYTES ? buffers.reserve(most) : null;
-    if (inMemory !== null) return { file: await services.memorySpool.create(this.key), reservation: inMemory };
+    if (inMemory !== null)
+      return { file: await services.memorySpool.create(this.key), reservation: inMemory };
     if (services.spool === null) return null;
     const onDisk = spoolSpace.reserve(most);
     if (onDisk === null) return null;

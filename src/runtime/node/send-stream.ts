@@ -41,15 +41,25 @@ export async function sendStream(
       if (!(await written(outgoing, chunk))) return RESPONSE_ALREADY_SENT;
     }
     if (length === undefined || sent === Number(length)) outgoing.end();
-    else outgoing.destroy();
+    else breakOff(outgoing);
   } catch {
     // The reason is in the log already; the client gets the one sign that cannot be mistaken.
-    outgoing.destroy();
+    breakOff(outgoing);
   } finally {
     outgoing.off('close', onClose);
     await source.leave();
   }
   return RESPONSE_ALREADY_SENT;
+}
+
+/**
+ * Ends the connection so that the client knows that the body is not whole. To a client of HTTP/1.0 (which nginx is to the
+ * servers behind it by default) an orderly end of the connection is the end of a body without a length, so it gets a
+ * reset. Others can tell by the length or the missing last chunk, and keep what is on its way to them.
+ */
+function breakOff(outgoing: ServerResponse): void {
+  if (outgoing.req.httpVersion === '1.0') outgoing.socket?.resetAndDestroy();
+  else outgoing.destroy();
 }
 
 /** A body as the loop above reads it: a chunk is used up when the next one is asked for. */
