@@ -1,6 +1,7 @@
 import { type CacheInfo, formatCacheInfo } from '../nix/cache-info.ts';
 import { formatPublicKey } from '../nix/signing-key.ts';
 import type { UpstreamStatus } from '../upstream/upstreams.ts';
+import { createAdoption } from './adoption.ts';
 import { createBackgroundVerification } from './fill/background-verification.ts';
 import { createFills } from './fill/fills.ts';
 import { createSources } from './fill/sources.ts';
@@ -56,10 +57,17 @@ export function createCache(services: CacheServices): Cache {
   const paths = createPathFinder(services, negative);
   const sources = createSources(services);
   const verification = createBackgroundVerification(services, onPathsChanged);
-  const fills = createFills(services, { paths, sources, verification, onPathsChanged });
+  const adoption = createAdoption(services, verification);
+  const fills = createFills(services, {
+    paths,
+    sources,
+    verification,
+    onPathsChanged,
+    onPresent: (key) => adoption.known(key),
+  });
   const passage = createPassage({ services, paths, sources, buffers: fills.buffers });
   const recency = createRecency(services);
-  const narParts: GetNarParts = { services, fills, passage, recency };
+  const narParts: GetNarParts = { services, fills, passage, recency, adoption };
   const cacheInfo = formatCacheInfo(cacheInfoOf(services));
 
   return {

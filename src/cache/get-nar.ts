@@ -7,6 +7,7 @@ import {
 } from '../storage/blob-store.ts';
 import { type ByteStream, collect, leave, streamOf, withCleanup } from '../stream/byte-stream.ts';
 import { faultOf } from './faults.ts';
+import type { Adoption } from './adoption.ts';
 import type { Fill, FillOpening } from './fill/fill.ts';
 import type { Fills } from './fill/fills.ts';
 import { type Flight, HOLD_BACK_BYTES } from './fill/flight.ts';
@@ -56,6 +57,7 @@ export interface GetNarParts {
   readonly fills: Fills;
   readonly passage: Passage;
   readonly recency: Recency;
+  readonly adoption: Adoption;
 }
 
 /** A range that begins this far past what has arrived is read from the upstream itself. */
@@ -104,6 +106,7 @@ async function fromStorage(parts: GetNarParts, { key, range }: NarRequest): Prom
     if (stored === null) return null;
     if (stored.kind === 'unsatisfiable') return stored;
     parts.recency.touch(key);
+    parts.adoption.hit(key);
     return {
       kind: 'body',
       outcome: 'hit',

@@ -58,6 +58,7 @@ async function store(
     await context.verification.remove(key);
     return;
   }
+  context.onPresent(key);
   if (verified.verification === 'file' && settings.verify === 'nar') context.verification.schedule(key);
 }
 

@@ -16,6 +16,8 @@ export interface FillContext {
   readonly spoolSpace: Budget;
   /** The narinfos of these store-path hashes changed: answers in memory are out of date. */
   readonly onPathsChanged: (hashes: readonly string[]) => void;
+  /** The index has this key as present now. */
+  readonly onPresent: (key: string) => void;
   /** `verified`, or the code of the failure. */
   readonly onEnd: (result: string) => void;
   /** The fill is over: later requests start anew. */
@@ -36,7 +38,7 @@ export interface Fills {
 
 export function createFills(
   services: CacheServices,
-  parts: Pick<FillContext, 'paths' | 'sources' | 'verification' | 'onPathsChanged'>,
+  parts: Pick<FillContext, 'paths' | 'sources' | 'verification' | 'onPathsChanged' | 'onPresent'>,
 ): Fills {
   const { metrics } = services.platform;
   const underway = new Map<string, Fill>();

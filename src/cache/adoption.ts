@@ -1,0 +1,44 @@
+import { LRUCache } from 'lru-cache';
+import type { BackgroundVerification } from './fill/background-verification.ts';
+import type { CacheServices } from './services.ts';
+
+/**
+ * A crash between the storing of a NAR and its index row leaves a whole body that the index does not call present: it
+ * is served, but nobody counts it, and its narinfo is missing from the bucket. The first hit of each
+ * key in a process looks, after the answer, and adopts what it finds.
+ */
+export interface Adoption {
+  /** This key was just answered from storage. */
+  hit(key: string): void;
+  /** The index has this key as present: hits need no look. */
+  known(key: string): void;
+}
+
+const MOST_REMEMBERED = 100_000;
+
+export function createAdoption(
+  { metadata, platform }: Pick<CacheServices, 'metadata' | 'platform'>,
+  verification: Pick<BackgroundVerification, 'adopt'>,
+): Adoption {
+  const looked = new LRUCache<string, true>({ max: MOST_REMEMBERED });
+
+  async function look(key: string): Promise<void> {
+    // The answer goes first.
+    await platform.clock.sleep(0);
+    const named = await metadata.getNar(key, 1);
+    if (named === null || named.nar.state === 'present' || named.paths.length === 0) return;
+    platform.logger.info('A stored NAR that the index did not have is adopted', { key });
+    await verification.adopt(key);
+  }
+
+  return {
+    known(key) {
+      looked.set(key, true);
+    },
+    hit(key) {
+      if (looked.has(key)) return;
+      looked.set(key, true);
+      platform.defer('adopt a NAR', look(key));
+    },
+  };
+}
