@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=4
+#!/usr/bin/env -S node --max-semi-space-size=2
 // The one file in plain JavaScript: what it sets up must be there before Node meets the first TypeScript.
 import { enableCompileCache } from 'node:module';
 import { fileURLToPath } from 'node:url';

@@ -1,17 +1,11 @@
-import {
-  MetadataError,
-  type NewNar,
-  type NewPath,
-  type PathRecord,
-  type PathWithNar,
-} from '../database/metadata-store.ts';
+import type { NewNar, NewPath, PathRecord, PathWithNar } from '../database/metadata-store.ts';
 import { type Compression, isCompression } from '../nar/decompress.ts';
 import type { NarInfo } from '../nix/nar-info.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import type { Acceptance, NarInfoOffer } from '../upstream/upstreams.ts';
 import { CacheError } from './errors.ts';
 import { faultOf } from './faults.ts';
-import { narKeyOf, parseDerivedKey } from './nar-key.ts';
+import { derivedKeyOf, narKeyOf, parseDerivedKey } from './nar-key.ts';
 import type { NegativeMemory } from './negative-memory.ts';
 import type { CacheServices } from './services.ts';
 import { storeNarInfo } from './store-nar-info.ts';
@@ -92,12 +86,10 @@ export function createPathFinder(services: CacheServices, negative: NegativeMemo
         `${upstream} gives compression ${JSON.stringify(info.compression)}, which cannot be verified`,
       );
     }
-    const key = narKeyOf(info, info.compression);
-    if (outdated?.nar.key === key && outdated.nar.state === 'quarantined') {
+    const key = await keyFor(info, info.compression);
+    if (key === null || (outdated?.nar.key === key && outdated.nar.state === 'quarantined')) {
       return refused(`the body that ${upstream} gives for ${info.storePath} was found to be wrong`);
     }
-    const other = await contradiction(info, key);
-    if (other !== null) return refused(`${upstream}: ${other}`);
     const judgement = await judge(info, services.trustedKeys, allowUnsigned ? upstream : null);
     if (!judgement.trusted) {
       services.platform.metrics.count('snowcap_verification_failures_total', { reason: 'signature' });
@@ -120,14 +112,22 @@ export function createPathFinder(services: CacheServices, negative: NegativeMemo
   }
 
   /**
-   * URL and FileHash are outside what is signed: a narinfo may point at another path's NAR. Where a path claims
-   * the same FileHash with another NarHash, one of them is wrong, and the first answer wins.
+   * URL and FileHash are outside what is signed: a narinfo may point at another path's NAR. Where two paths claim one
+   * FileHash with different NarHashes, one of them is wrong. Which one, the body tells when it is verified. Before that
+   * the second path gets a key of its own: nobody makes a path missing by naming its NAR first.
+   *
+   * @returns null where the body is known not to be this NAR
    */
-  async function contradiction(info: NarInfo, key: string): Promise<string | null> {
-    if (parseDerivedKey(key) !== null) return null;
-    const known = await indexed('look up a NAR', () => services.metadata.getNar(key, 1));
-    const claimant = known?.paths.find((path) => path.narHash !== info.narHash);
-    return claimant === undefined ? null : `${info.storePath} claims the NAR of ${claimant.storePath}`;
+  async function keyFor(info: NarInfo, compression: Compression): Promise<string | null> {
+    const key = narKeyOf(info, compression);
+    if (parseDerivedKey(key) !== null) return key;
+    const known = await indexed('look up a NAR', () => services.metadata.getNar(key));
+    if (known === null) return key;
+    const { nar, paths } = known;
+    const wrong = nar.state === 'quarantined';
+    if (paths.some((path) => path.narHash === info.narHash)) return wrong ? null : key;
+    if (paths.length === 0 && !wrong) return key;
+    return nar.verification === 'nar' && !wrong ? null : derivedKeyOf(info, compression);
   }
 
   async function record(offer: Offer, outdated: PathRecord | null): Promise<PathWithNar> {
@@ -176,12 +176,16 @@ export async function rejustify(
   const changed = await indexed('justify a path anew', () =>
     services.metadata.rejustifyPath(path.hash, path.revision, change),
   );
-  if (!changed) return await indexed('look up a path', () => services.metadata.getPath(path.hash));
-  return { path: { ...path, ...change, revision: path.revision + 1 }, nar };
+  if (changed) return { path: { ...path, ...change, revision: path.revision + 1 }, nar };
+  // Somebody else wrote first, perhaps with other trusted keys than ours: theirs must hold here too.
+  const theirs = await indexed('look up a path', () => services.metadata.getPath(path.hash));
+  if (theirs === null || theirs.nar.state === 'quarantined') return null;
+  return isStillJustified(theirs.path, services.trustedKeys, unsignedUpstreams) ? theirs : null;
 }
 
 /**
- * Runs an operation of the index; a failure becomes the fault that clients see.
+ * Runs an operation of the index; whatever it throws becomes the fault that clients see: also an error that the
+ * driver did not foresee must not keep hits from being answered by the bucket (law 6).
  *
  * @throws CacheError `index_unavailable`
  */
@@ -189,7 +193,6 @@ export async function indexed<T>(what: string, operation: () => Promise<T>): Pro
   try {
     return await operation();
   } catch (error) {
-    if (!(error instanceof MetadataError)) throw error;
     throw new CacheError('fault', 'index_unavailable', `The index could not ${what}`, { cause: error });
   }
 }

@@ -28,17 +28,24 @@ const MOST_LISTING_BYTES = 64 * 1024 * 1024;
  * @throws CacheError where no source could tell
  */
 export async function getListing(parts: ListingParts, hash: string): Promise<ListingAnswer> {
-  const { storage, platform } = parts.services;
   const key = `${hash}.ls`;
   const stored = await storedListing(parts, key);
-  if (stored !== null) return { kind: 'found', bytes: stored, outcome: 'hit' };
+  if (stored.kind === 'found') return { ...stored, outcome: 'hit' };
+  const made = await madeListing(parts, hash, key);
+  // What a storage at fault may hold is not missing (law 5).
+  if (made.kind === 'missing' && stored.kind === 'fault') throw faultOf(stored.error);
+  return made;
+}
+
+async function madeListing(parts: ListingParts, hash: string, key: string): Promise<ListingAnswer> {
+  const { storage, platform } = parts.services;
   const found = await parts.paths.find(hash);
   if (found.kind === 'missing') return { kind: 'missing' };
   const { path, nar } = found.known;
-  const answer = await parts.getNar({ key: nar.key, query: '' });
-  if (answer.kind !== 'body') return { kind: 'missing' };
   const { compression } = nar;
   if (!isCompression(compression)) return { kind: 'missing' };
+  const answer = await parts.getNar({ key: nar.key, query: '' });
+  if (answer.kind !== 'body') return { kind: 'missing' };
   const body = answer.body.kind === 'bytes' ? streamOf(answer.body.bytes) : answer.body.stream;
   const checked = checkedNar(decompress(body, compression, { maxOutput: path.narSize }), {
     key: nar.key,
@@ -68,15 +75,21 @@ export async function getListing(parts: ListingParts, hash: string): Promise<Lis
   }
 }
 
-async function storedListing({ services }: ListingParts, key: string): Promise<Uint8Array | null> {
+type StoredListing =
+  | { readonly kind: 'found'; readonly bytes: Uint8Array }
+  | { readonly kind: 'missing' }
+  | { readonly kind: 'fault'; readonly error: unknown };
+
+async function storedListing({ services }: ListingParts, key: string): Promise<StoredListing> {
   try {
     const blob = await services.storage.get(key);
-    if (blob === null || blob.kind === 'unsatisfiable') return null;
-    if (blob.body.kind === 'bytes') return blob.body.bytes;
-    return await collect(blob.body.stream, MOST_LISTING_BYTES, key);
+    if (blob === null || blob.kind === 'unsatisfiable') return { kind: 'missing' };
+    const { body } = blob;
+    const bytes = body.kind === 'bytes' ? body.bytes : await collect(body.stream, MOST_LISTING_BYTES, key);
+    return { kind: 'found', bytes };
   } catch (error) {
     services.platform.logger.warn('A stored listing could not be read', { key, error });
-    return null;
+    return { kind: 'fault', error };
   }
 }
 

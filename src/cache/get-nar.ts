@@ -72,8 +72,14 @@ const MOST_LOOKS = 3;
  * @throws CacheError where no source could tell: never a `missing`
  */
 export async function getNar(parts: GetNarParts, request: NarRequest): Promise<NarAnswer> {
+  if (request.query !== '' || !isKey(request.key)) return await parts.passage.unclaimed(request);
+  const answer = await fromAnywhere(parts, request);
+  // What a storage at fault may hold is not missing (law 5), and who followed a fill has not looked there.
+  return answer.kind === 'missing' ? ((await readStored(parts, request)) ?? answer) : answer;
+}
+
+async function fromAnywhere(parts: GetNarParts, request: NarRequest): Promise<NarAnswer> {
   const { fills, passage } = parts;
-  if (request.query !== '' || !isKey(request.key)) return await passage.unclaimed(request);
   for (let look = 0; look < MOST_LOOKS; look++) {
     const running = fills.underway(request.key);
     if (running === undefined) {
@@ -99,25 +105,29 @@ function isKey(key: string): boolean {
 }
 
 /** A storage fault is logged and counts as a miss: an upstream may still have the body. */
-async function fromStorage(parts: GetNarParts, { key, range }: NarRequest): Promise<NarAnswer | null> {
-  const { storage, platform } = parts.services;
+async function fromStorage(parts: GetNarParts, request: NarRequest): Promise<NarAnswer | null> {
   try {
-    const stored = await storage.get(key, range === undefined ? {} : { range });
-    if (stored === null) return null;
-    if (stored.kind === 'unsatisfiable') return stored;
-    parts.recency.touch(key);
-    parts.adoption.hit(key);
-    return {
-      kind: 'body',
-      outcome: 'hit',
-      size: stored.size,
-      range: range === undefined ? null : { start: stored.start, end: stored.end },
-      body: stored.body,
-    };
+    return await readStored(parts, request);
   } catch (error) {
-    platform.logger.error('The storage could not be read for a NAR', { key, error });
+    const { key } = request;
+    parts.services.platform.logger.error('The storage could not be read for a NAR', { key, error });
     return null;
   }
+}
+
+/** @throws StorageError */
+async function readStored(parts: GetNarParts, { key, range }: NarRequest): Promise<NarAnswer | null> {
+  const stored = await parts.services.storage.get(key, range === undefined ? {} : { range });
+  if (stored === null || stored.kind === 'unsatisfiable') return stored;
+  parts.recency.touch(key);
+  parts.adoption.hit(key);
+  return {
+    kind: 'body',
+    outcome: 'hit',
+    size: stored.size,
+    range: range === undefined ? null : { start: stored.start, end: stored.end },
+    body: stored.body,
+  };
 }
 
 async function fromFill(

@@ -1,4 +1,5 @@
 import type { OpenedNar } from '../upstream/upstreams.ts';
+import { InvalidKeyError } from '../storage/blob-store.ts';
 import { leave } from '../stream/byte-stream.ts';
 import { faultOf } from './faults.ts';
 import { findClaim } from './fill/claim.ts';
@@ -32,11 +33,17 @@ export interface HeadNarParts {
  * @throws CacheError where no source could tell
  */
 export async function headNar(parts: HeadNarParts, key: string, query: string): Promise<NarHead> {
+  if (query !== '') return await atUpstreams(parts, key, query);
+  const stored = await storedHead(parts, key);
+  if (stored.kind === 'found') return stored;
+  const head = await atUpstreams(parts, key, query);
+  // What a storage at fault may hold is not missing (law 5).
+  if (head.kind === 'missing' && stored.kind === 'fault') throw faultOf(stored.error);
+  return head;
+}
+
+async function atUpstreams(parts: HeadNarParts, key: string, query: string): Promise<NarHead> {
   const { services, sources, paths } = parts;
-  if (query === '') {
-    const stored = await storedSize(parts, key);
-    if (stored !== null) return { kind: 'found', outcome: 'hit', size: stored, lasting: true };
-  }
   const claim = query === '' ? await findClaim(services, paths, key) : { kind: 'unclaimed' as const };
   if (claim.kind === 'quarantined') return { kind: 'missing' };
   const opened: OpenedNar =
@@ -51,11 +58,17 @@ export async function headNar(parts: HeadNarParts, key: string, query: string): 
   return { kind: 'found', outcome: 'upstream', size, lasting };
 }
 
-async function storedSize({ services }: HeadNarParts, key: string): Promise<number | null> {
+async function storedHead(
+  { services }: HeadNarParts,
+  key: string,
+): Promise<NarHead | { readonly kind: 'fault'; readonly error: unknown }> {
   try {
-    return (await services.storage.head(key))?.size ?? null;
+    const stored = await services.storage.head(key);
+    if (stored === null) return { kind: 'missing' };
+    return { kind: 'found', outcome: 'hit', size: stored.size, lasting: true };
   } catch (error) {
+    if (error instanceof InvalidKeyError) return { kind: 'missing' };
     services.platform.logger.warn('The storage could not be asked for a NAR', { key, error });
-    return null;
+    return { kind: 'fault', error };
   }
 }

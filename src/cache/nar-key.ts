@@ -20,6 +20,11 @@ export function narKeyOf(
 ): string {
   const named = OWN_FILE_HASH_URL.exec(info.url)?.[1];
   if (named !== undefined && info.fileHash === `sha256:${named}`) return info.url;
+  return derivedKeyOf(info, compression);
+}
+
+/** The key that names the store path and its NarHash, whatever the upstream's URL is. */
+export function derivedKeyOf(info: Pick<NarInfo, 'storePath' | 'narHash'>, compression: Compression): string {
   const { hash } = parseStorePath(info.storePath, storeDirOf(info.storePath));
   return `nar/${hash}-${info.narHash.slice('sha256:'.length)}.nar${compressionExtension(compression)}`;
 }

@@ -12,7 +12,7 @@ export interface RenderedNarInfo {
 const utf8 = new TextEncoder();
 
 /** The narinfo that the index stands for: our key as `URL`, the signed facts as recorded. */
-export function narInfoOf({ path, nar }: PathWithNar): NarInfo {
+function narInfoOf({ path, nar }: PathWithNar): NarInfo {
   return {
     storePath: path.storePath,
     url: nar.key,

@@ -1,6 +1,8 @@
+import type { PathWithNar } from '../database/metadata-store.ts';
 import { collect } from '../stream/byte-stream.ts';
 import { rejustify } from './find-path.ts';
 import type { CacheServices } from './services.ts';
+import { storeNarInfo } from './store-nar-info.ts';
 import { isStillJustified, unsignedUpstreamsOf } from './trust.ts';
 
 /** What the bucket's narinfos were last checked against: public keys and upstream URLs, one a line. */
@@ -11,7 +13,8 @@ const MOST_TRUST_BYTES = 1024 * 1024;
 /**
  * A key that is no longer trusted takes its paths with it. Answers mind that by themselves, path by path; this
  * removes their narinfos from the bucket as well, where a plain client or a Snowcap without index would go on
- * to read them. Does nothing while the trusted keys are the same as last time.
+ * to read them. The narinfos of paths that are trusted again come back. Does nothing while the trusted keys are the
+ * same as last time.
  *
  * @returns how many paths were withdrawn
  */
@@ -39,10 +42,13 @@ export async function withdrawUntrusted(
     after = end.path.id;
     const gone: string[] = [];
     for (const known of page) {
-      if (isStillJustified(known.path, trustedKeys, unsigned)) continue;
-      if ((await rejustify(services, known, unsigned)) === null) gone.push(known.path.hash);
+      const justified = isStillJustified(known.path, trustedKeys, unsigned)
+        ? known
+        : await rejustify(services, known, unsigned);
+      if (justified === null) gone.push(known.path.hash);
+      else await restoreNarInfo(services, justified);
     }
-    await storage.delete(gone.map((hash) => `${hash}.narinfo`));
+    await storage.delete(gone.flatMap((hash) => [`${hash}.narinfo`, `${hash}.ls`]));
     onPathsChanged(gone);
     withdrawn += gone.length;
     // Other work goes first: this may walk over a million rows.
@@ -55,6 +61,13 @@ export async function withdrawUntrusted(
     });
   }
   return withdrawn;
+}
+
+/** Its key may have been withdrawn before, and its narinfo with it; the body has stayed. */
+async function restoreNarInfo(services: CacheServices, known: PathWithNar): Promise<void> {
+  if (known.nar.state !== 'present') return;
+  if ((await services.storage.head(`${known.path.hash}.narinfo`)) !== null) return;
+  if ((await services.storage.head(known.nar.key)) !== null) await storeNarInfo(services, known);
 }
 
 function equal(a: Uint8Array, b: Uint8Array): boolean {

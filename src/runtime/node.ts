@@ -1,6 +1,5 @@
-import { createServer, type Server, type ServerResponse } from 'node:http';
+import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { getRequestListener } from '@hono/node-server';
 import { createCache } from '../cache/cache.ts';
 import type { Config, ListenAddress } from '../config/schema.ts';
 import type { Platform } from '../platform.ts';
@@ -9,7 +8,7 @@ import type { Logger } from '../telemetry/logger.ts';
 import { createPrometheusMetrics } from '../telemetry/prometheus.ts';
 import { createNodePlatform } from './node/node-platform.ts';
 import { openDrivers } from './node/open-drivers.ts';
-import { sendStream } from './node/send-stream.ts';
+import { requestListener } from './node/request-listener.ts';
 import { composeServices } from './services.ts';
 
 /** A Snowcap that answers requests. */
@@ -64,14 +63,7 @@ export async function startNode(config: Config, options: StartOptions): Promise<
       return await metrics.exposition();
     },
   });
-  const server = createServer(
-    { keepAliveTimeout: KEEP_ALIVE_MS },
-    getRequestListener((request, { outgoing }) =>
-      app.fetch(request, {
-        sendStream: (head, body) => sendStream(outgoing as ServerResponse, head, body),
-      }),
-    ),
-  );
+  const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS }, requestListener(app));
   const close = async (): Promise<void> => {
     const deadline = AbortSignal.timeout(config.shutdownTimeoutMs);
     await Promise.all([closeServer(server, deadline), cache.drain(deadline)]);

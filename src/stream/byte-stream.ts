@@ -99,27 +99,6 @@ export function toReadableStream(stream: ByteStream): ReadableStream<Uint8Array>
   );
 }
 
-/** The byte stream of a web stream; leaving the loop early cancels the web stream. */
-export async function* fromReadableStream(
-  stream: ReadableStream<Uint8Array>,
-): AsyncGenerator<Uint8Array, void, void> {
-  const reader = stream.getReader();
-  let ended = false;
-  try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) {
-        ended = true;
-        return;
-      }
-      if (value.length > 0) yield value;
-    }
-  } finally {
-    if (!ended) await reader.cancel().catch(() => undefined);
-    reader.releaseLock();
-  }
-}
-
 /**
  * The same stream with work to do exactly once when it is over: at its end, at its error, or when it is
  * left, also when it is left before its first chunk (where the `finally` of a generator would not run).

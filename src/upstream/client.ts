@@ -2,6 +2,7 @@ import { DEFAULT_STORE_DIR } from '../nix/store-path.ts';
 import type { Clock } from '../platform.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { redactUrl } from '../telemetry/redact.ts';
 import { Fleet, circuitsOpen } from './fleet.ts';
 import { readNarInfoResponse } from './nar-info-response.ts';
 import { rangeHeader, readNarResponse } from './nar-response.ts';
@@ -153,7 +154,7 @@ class RacingUpstreams implements Upstreams {
     options.signal?.throwIfAborted();
     const url = narUrl(upstream, source.url);
     if (url === null) {
-      const message = `${upstream.name} names a NAR outside of itself: ${JSON.stringify(source.url)}`;
+      const message = `${upstream.name} names a NAR outside of itself: ${JSON.stringify(redactUrl(source.url))}`;
       return { kind: 'fault', fault: { reason: 'invalid-answer', message } };
     }
     const result = await this.#open(upstream, url, options);

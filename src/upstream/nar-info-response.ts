@@ -4,6 +4,7 @@ import { parseNarInfo } from '../nix/nar-info.ts';
 import type { NarInfo } from '../nix/nar-info.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import { BodyTooLargeError, collect } from '../stream/byte-stream.ts';
+import { redactUrl } from '../telemetry/redact.ts';
 import { decodedBody } from './content-encoding.ts';
 import { InvalidAnswerError } from './invalid-answer.ts';
 import { leave } from './response-body.ts';
@@ -42,6 +43,12 @@ export async function readNarInfoResponse(
       error instanceof BodyTooLargeError ||
       error instanceof DecompressionError;
     if (!refused) throw error;
-    return { kind: 'refused', reason: error.message };
+    return { kind: 'refused', reason: reasonOf(error) };
   }
+}
+
+/** The URL of a NAR may carry a token in its query, and the reason goes to the log (law 10). */
+function reasonOf(error: Error): string {
+  if (!(error instanceof FormatError) || error.field !== 'URL') return error.message;
+  return new FormatError('narinfo', error.field, redactUrl(error.value), error.why).message;
 }

@@ -29,7 +29,7 @@ export async function startSnowcap({
     [
       ...(profile ? ['--cpu-prof', `--cpu-prof-dir=${RESULTS_DIRECTORY}`] : []),
       // As `npm start` does.
-      '--max-semi-space-size=4',
+      '--max-semi-space-size=2',
       join(REPOSITORY, 'bin/snowcap.js'),
       'serve',
     ],

@@ -1,9 +1,8 @@
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
-import { createServer, type ServerResponse } from 'node:http';
+import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { getRequestListener } from '@hono/node-server';
 import { type Cache, createCache } from '../../src/cache/cache.ts';
 import type { CacheServices, CacheSettings } from '../../src/cache/services.ts';
 import { createSqliteStore } from '../../src/database/sqlite/node.ts';
@@ -18,7 +17,7 @@ import {
 import type { SecretKey } from '../../src/nix/signing-key.ts';
 import type { Clock, Platform } from '../../src/platform.ts';
 import { createNodePlatform } from '../../src/runtime/node/node-platform.ts';
-import { sendStream } from '../../src/runtime/node/send-stream.ts';
+import { requestListener } from '../../src/runtime/node/request-listener.ts';
 import { createApp } from '../../src/server/app.ts';
 import { createDiskSpool } from '../../src/spool/disk.ts';
 import { createMemorySpool } from '../../src/spool/memory.ts';
@@ -154,10 +153,7 @@ export async function startTestCache(options: TestCacheOptions = {}): Promise<Te
   const services: CacheServices = { ...composed, ...options.replace?.(composed) };
   const cache = createCache(services);
   const app = createApp({ cache, platform: services.platform, version: 'test', narInfoMaxAge: 60 });
-  const listener = getRequestListener((request, { outgoing }) =>
-    app.fetch(request, { sendStream: (head, body) => sendStream(outgoing as ServerResponse, head, body) }),
-  );
-  const server = createServer((incoming, outgoing) => void listener(incoming, outgoing));
+  const server = createServer(requestListener(app));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
   const url = `http://127.0.0.1:${port}`;

@@ -1,8 +1,9 @@
 import type { NewNar, NewPath } from '../../database/metadata-store.ts';
-import { isCompression } from '../../nar/decompress.ts';
+import { type Compression, isCompression } from '../../nar/decompress.ts';
+import type { NarInfo } from '../../nix/nar-info.ts';
 import { faultOf } from '../faults.ts';
 import { indexed, type PathFinder } from '../find-path.ts';
-import { narKeyOf, parseDerivedKey } from '../nar-key.ts';
+import { derivedKeyOf, narKeyOf, parseDerivedKey } from '../nar-key.ts';
 import type { CacheServices } from '../services.ts';
 import { judge } from '../trust.ts';
 import type { ExpectedBody } from './body-verifier.ts';
@@ -64,7 +65,7 @@ async function otherEncoding(services: CacheServices, key: string, hash: string)
     hash,
     async ({ info, upstream, allowUnsigned }) => {
       const { compression } = info;
-      if (!isCompression(compression) || narKeyOf(info, compression) !== key) {
+      if (!isCompression(compression) || !keysOf(info, compression).includes(key)) {
         return { accepted: false, reason: `${info.storePath} has another NAR here` };
       }
       const judgement = await judge(info, services.trustedKeys, allowUnsigned ? upstream : null);
@@ -76,6 +77,11 @@ async function otherEncoding(services: CacheServices, key: string, hash: string)
   );
   if (result.kind === 'fault') throw faultOf(result.fault);
   return result.kind === 'found' ? result.value : null;
+}
+
+/** Every key that a NAR may have been given: which one depends on what the upstream told, and on who came first. */
+function keysOf(info: NarInfo, compression: Compression): readonly string[] {
+  return [narKeyOf(info, compression), derivedKeyOf(info, compression)];
 }
 
 function claimOf(nar: NewNar, path: ClaimingPath): Claim {

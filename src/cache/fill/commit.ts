@@ -4,6 +4,7 @@ import type { VerifiedBody } from './body-verifier.ts';
 import type { FillContext } from './fills.ts';
 import type { Flight } from './flight.ts';
 import { storeNarInfo } from '../store-nar-info.ts';
+import { isStillJustified, unsignedUpstreamsOf } from '../trust.ts';
 
 /** As Nix itself labels them. */
 const NAR_CONTENT_TYPE = 'application/x-nix-nar';
@@ -23,6 +24,8 @@ export async function commit(
   const { key } = claim.nar;
   try {
     if (flight.spoolFault !== undefined) throw flight.spoolFault;
+    // Nobody could tell before: neither a FileSize nor a Content-Length was given.
+    if (verified.fileSize > context.services.settings.maxBodySize) return;
     await store(context, claim, flight, verified);
   } catch (error) {
     platform.metrics.count('snowcap_background_failures_total', { what: 'commit' });
@@ -72,7 +75,10 @@ export async function storeNarInfos(
   const named = await metadata.getNar(key);
   if (named === null) return;
   const nar = { ...named.nar, fileHash: stored.fileHash, fileSize: stored.fileSize };
+  const unsigned = unsignedUpstreamsOf(context.services);
   for (const path of named.paths) {
+    // A path whose key was withdrawn shares the body, but a client of the bucket shall not meet it.
+    if (!isStillJustified(path, context.services.trustedKeys, unsigned)) continue;
     await storeNarInfo(context.services, { path, nar });
   }
   context.onPathsChanged(named.paths.map((path) => path.hash));

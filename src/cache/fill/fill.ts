@@ -87,8 +87,18 @@ export class Fill {
     } catch (error) {
       this.#opened.reject(faultOf(error));
     } finally {
-      if (typeof lock === 'object') await lock.release();
+      // Before the lock service is told, which may take its time: what this fill found out is no news any more.
+      this.#context.onSettled(this);
+      if (typeof lock === 'object') await this.#release(lock);
     }
+  }
+
+  /** A release that fails or hangs costs others the rest of the lease, and nobody here anything (law 4). */
+  async #release(lease: Lease): Promise<void> {
+    const patience = new AbortController();
+    const enough = this.#context.services.platform.clock.sleep(LOCK_GRACE_MS, patience.signal);
+    await Promise.race([lease.release(), enough]).catch(() => undefined);
+    patience.abort();
   }
 
   /** A lock saves a second download; a lock service that fails or hangs must not cost the first (law 4). */
@@ -96,7 +106,9 @@ export class Fill {
     const { locks, platform } = this.#context.services;
     const { signal } = this.#cancel;
     const patience = new AbortController();
-    const asked = locks.acquire(`fill:${this.key}`, { leaseMs: LEASE_MS, waitMs: LOCK_WAIT_MS, signal });
+    const options = { leaseMs: LEASE_MS, waitMs: LOCK_WAIT_MS, signal };
+    // Async, so that a driver that throws at once is like one whose promise is rejected.
+    const asked = (async () => await locks.acquire(`fill:${this.key}`, options))();
     const enough = platform.clock.sleep(LOCK_WAIT_MS + LOCK_GRACE_MS, patience.signal).then(() => {
       void asked.then((late) => late?.release()).catch(() => undefined);
       throw new Error(`The lock service gave no answer within ${LOCK_WAIT_MS + LOCK_GRACE_MS} ms`);

@@ -11,7 +11,7 @@ const KEY = 'nar/one.nar';
 const LARGE = 3 * 1024 * 1024 + 12_345;
 
 /** Keys that name nothing in any store, with what each would be if it were taken for a path. */
-export const INVALID_KEYS: readonly string[] = [
+const INVALID_KEYS: readonly string[] = [
   '',
   '/',
   '/etc/passwd',

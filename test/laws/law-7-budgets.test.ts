@@ -1,0 +1,206 @@
+import { zstdCompressSync } from 'node:zlib';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Spool } from '../../src/spool/spool.ts';
+import { StorageError } from '../../src/storage/blob-store.ts';
+import { download } from '../support/download.ts';
+import { type FaultServer, startFaultServer } from '../support/fault-server.ts';
+import { servedKey, withMethods } from '../support/replaced.ts';
+import {
+  publish,
+  sha256,
+  type SignedPath,
+  type SignedPathOptions,
+  signedPath,
+} from '../support/signed-path.ts';
+import { startTestCache, type TestCache, type TestCacheOptions, until } from '../support/test-cache.ts';
+
+let upstream: FaultServer;
+let snowcap: TestCache;
+
+async function start(options: TestCacheOptions): Promise<void> {
+  snowcap = await startTestCache({ upstreams: [upstream.url], storage: 'file', ...options });
+}
+
+beforeEach(async () => {
+  upstream = await startFaultServer();
+});
+
+afterEach(async () => {
+  await snowcap.close();
+  await upstream.close();
+});
+
+const several = (count: number, options: SignedPathOptions): Promise<readonly SignedPath[]> =>
+  Promise.all(
+    [...Array(count).keys()].map((n) => signedPath({ ...options, name: `path-${n}`, seed: n + 1 })),
+  );
+
+/** Bodies that are in storage when all is over. */
+async function storedOf(keys: readonly string[]): Promise<number> {
+  await snowcap.settled();
+  const heads = await Promise.all(keys.map((key) => snowcap.services.storage.head(key)));
+  return heads.filter((head) => head !== null).length;
+}
+
+describe('law 7: budgets hold over the whole process', () => {
+  it('fills that find no room in the spool stream through, right and unsaved', async () => {
+    const limit = 3_500_000;
+    await start({ settings: { spoolLimit: limit, bufferLimit: 4_000_000 } });
+    const paths = await several(6, { size: 1_500_000 });
+    for (const path of paths) publish(upstream, path, { bytesPerSecond: 4_000_000 });
+    const keys = await Promise.all(paths.map((path) => servedKey(snowcap, path)));
+    const seen = await Promise.all(keys.map((key) => download(`${snowcap.url}/${key}`)));
+    for (const [nth, { ended, bytes }] of seen.entries()) {
+      expect(ended).toBe('clean');
+      expect(bytes.equals(paths[nth]?.body ?? Buffer.alloc(0))).toBe(true);
+    }
+    expect(await storedOf(keys)).toBe(2);
+    expect(snowcap.peak('snowcap_spool_bytes')).toBeGreaterThan(limit / 2);
+    expect(snowcap.peak('snowcap_spool_bytes')).toBeLessThanOrEqual(limit);
+    // Those that were not saved are, when there is room.
+    for (const key of keys) {
+      expect((await download(`${snowcap.url}/${key}`)).ended).toBe('clean');
+      await snowcap.settled();
+    }
+    expect(await storedOf(keys)).toBe(6);
+  });
+
+  it('small bodies that find no room in the buffers go to the spool', async () => {
+    const limit = 1_000_000;
+    await start({ settings: { bufferLimit: limit } });
+    const paths = await several(8, { size: 300_000 });
+    for (const path of paths) publish(upstream, path, { bytesPerSecond: 1_500_000 });
+    const keys = await Promise.all(paths.map((path) => servedKey(snowcap, path)));
+    const seen = await Promise.all(keys.map((key) => download(`${snowcap.url}/${key}`)));
+    expect(seen.every(({ bytes }, nth) => bytes.equals(paths[nth]?.body ?? Buffer.alloc(0)))).toBe(true);
+    expect(await storedOf(keys)).toBe(8);
+    expect(snowcap.peak('snowcap_buffer_bytes')).toBeGreaterThan(0);
+    expect(snowcap.peak('snowcap_buffer_bytes')).toBeLessThanOrEqual(limit);
+    expect(snowcap.peak('snowcap_spool_bytes')).toBeGreaterThan(0);
+  });
+
+  it('a body that nobody knows the size of takes no more room than was reserved for it', async () => {
+    const limit = 2_000_000;
+    await start({ settings: { spoolLimit: limit, bufferLimit: 500_000 } });
+    const paths = await several(3, { size: 800_000, fileFields: false, compression: 'zstd' });
+    for (const path of paths)
+      publish(upstream, path, { contentLength: 'chunked', bytesPerSecond: 3_000_000 });
+    const keys = await Promise.all(paths.map((path) => servedKey(snowcap, path)));
+    const seen = await Promise.all(keys.map((key) => download(`${snowcap.url}/${key}`)));
+    expect(seen.every(({ bytes }, nth) => bytes.equals(paths[nth]?.body ?? Buffer.alloc(0)))).toBe(true);
+    expect(await storedOf(keys)).toBe(2);
+    expect(snowcap.peak('snowcap_spool_bytes')).toBeLessThanOrEqual(limit);
+  });
+
+  it('too many transfers at once are pushed back with 503, and the others are right', async () => {
+    await start({ settings: { spoolLimit: 0, bufferLimit: 700_000 } });
+    const paths = await several(8, { size: 1_200_000 });
+    const go = Promise.withResolvers<void>();
+    for (const path of paths) publish(upstream, path, { stallAt: 600_000, until: go.promise });
+    const keys = await Promise.all(paths.map((path) => servedKey(snowcap, path)));
+    const all = keys.map((key) => download(`${snowcap.url}/${key}`));
+    await until(() => snowcap.logs.filter(({ fields }) => fields['status'] === 503).length > 0);
+    go.resolve();
+    const seen = await Promise.all(all);
+    const refused = seen.filter(({ status }) => status === 503);
+    expect(refused.length).toBeGreaterThan(0);
+    expect(refused.length).toBeLessThan(8);
+    for (const { headers } of refused) expect(headers['retry-after']).toMatch(/^[1-9]/);
+    for (const [nth, { status, ended, bytes }] of seen.entries()) {
+      if (status === 503) continue;
+      expect(ended).toBe('clean');
+      expect(bytes.equals(paths[nth]?.body ?? Buffer.alloc(0))).toBe(true);
+    }
+    expect(snowcap.peak('snowcap_buffer_bytes')).toBeLessThanOrEqual(700_000);
+    await snowcap.settled();
+    for (const key of keys) expect((await download(`${snowcap.url}/${key}`)).status).toBe(200);
+  });
+});
+
+describe('law 7: a body larger than the cache is streamed, never stored', () => {
+  it.each<readonly [string, SignedPathOptions, 'exact' | 'chunked']>([
+    ['by its FileSize', {}, 'exact'],
+    ['by its Content-Length', { fileFields: false }, 'exact'],
+    ['by the size of its NAR', { fileFields: false }, 'chunked'],
+    ['by its bytes as they come', { fileFields: false, compression: 'zstd' }, 'chunked'],
+  ])('known %s', async (_, options, contentLength) => {
+    await start({ settings: { maxBodySize: 1_000_000 } });
+    const path = await signedPath({ size: 1_200_000, ...options });
+    publish(upstream, path, { contentLength });
+    const key = await servedKey(snowcap, path);
+    const { ended, bytes } = await download(`${snowcap.url}/${key}`);
+    expect(ended).toBe('clean');
+    expect(bytes.equals(path.body)).toBe(true);
+    expect(await storedOf([key])).toBe(0);
+    expect((await snowcap.services.metadata.getNar(key))?.nar.state).toBe('known');
+    expect((await snowcap.services.metadata.totals()).presentBytes).toBe(0);
+  });
+});
+
+describe('law 7: decompression bombs', () => {
+  /** The path with another body, whose FileHash and FileSize its narinfo says rightly. */
+  const withBody = (path: SignedPath, body: Buffer): SignedPath => ({
+    ...path,
+    body,
+    narInfo: path.narInfo
+      .replace(`FileHash: ${path.fileHash}`, `FileHash: ${sha256(body)}`)
+      .replace(`FileSize: ${path.body.length}`, `FileSize: ${body.length}`),
+  });
+
+  it.each([
+    ['zeros', Buffer.alloc(200 * 2 ** 20)],
+    ['a long tail behind the right NAR', null],
+  ])('of %s are refused as soon as they pass the NarSize, and a listing of them too', async (_, content) => {
+    await start({});
+    const path = await signedPath({ compression: 'zstd', size: 2_000, url: () => 'nar/bomb.nar.zst' });
+    const bomb = zstdCompressSync(content ?? Buffer.concat([path.nar, Buffer.alloc(100 * 2 ** 20)]));
+    publish(upstream, withBody(path, bomb));
+    const key = await servedKey(snowcap, path);
+    const before = process.memoryUsage.rss();
+    const { status, bytes } = await download(`${snowcap.url}/${key}`);
+    expect([status, bytes.toString().split(':')[0]]).toEqual([502, 'body_mismatch']);
+    expect((await snowcap.get(`/${path.hash}.ls`)).status).toBe(502);
+    expect(process.memoryUsage.rss() - before).toBeLessThan(64 * 2 ** 20);
+    expect(await storedOf([key, `${path.hash}.ls`])).toBe(0);
+  });
+});
+
+describe('law 7: no space left for the spool', () => {
+  it.each([0, 1, 70_000, 500_000, 1_190_000])(
+    'after %i bytes of a body: leader and followers get it all the same, nothing is stored',
+    async (room) => {
+      await start({
+        replace: ({ spool }) => ({
+          spool:
+            spool === null
+              ? null
+              : withMethods<Spool>(spool, { create: (name) => limited(spool, name, room) }),
+        }),
+      });
+      const path = await signedPath({ size: 1_200_000 });
+      publish(upstream, path, { bytesPerSecond: 6_000_000 });
+      const key = await servedKey(snowcap, path);
+      const seen = await Promise.all([
+        download(`${snowcap.url}/${key}`),
+        download(`${snowcap.url}/${key}`, { bytesPerSecond: 3_000_000 }),
+        download(`${snowcap.url}/${key}`),
+      ]);
+      for (const { ended, bytes } of seen) {
+        expect(ended).toBe('clean');
+        expect(bytes.equals(path.body)).toBe(true);
+      }
+      expect(await storedOf([key])).toBe(0);
+      expect(await snowcap.spooled()).toEqual([]);
+    },
+  );
+
+  async function limited(spool: Spool, name: string, room: number): ReturnType<Spool['create']> {
+    const file = await spool.create(name);
+    return withMethods(file, {
+      append: (chunk) =>
+        file.written + chunk.length > room
+          ? Promise.reject(new StorageError('Cannot write the spool: ENOSPC'))
+          : file.append(chunk),
+    });
+  }
+});
