@@ -10,6 +10,7 @@ import { getListing, type ListingAnswer } from './get-listing.ts';
 import { type GetNarParts, getNar, type NarAnswer, type NarRequest } from './get-nar.ts';
 import { createNarInfoMemory, getNarInfo, type NarInfoAnswer } from './get-nar-info.ts';
 import { headNar, type NarHead } from './head-nar.ts';
+import { createNarMemory } from './nar-memory.ts';
 import { createNegativeMemory } from './negative-memory.ts';
 import { createPassage } from './passage.ts';
 import { checkReadiness, type Readiness } from './readiness.ts';
@@ -56,7 +57,8 @@ export function createCache(services: CacheServices): Cache {
   };
   const paths = createPathFinder(services, negative);
   const sources = createSources(services);
-  const verification = createBackgroundVerification(services, onPathsChanged);
+  const narMemory = createNarMemory(settings.narInfoTtlMs, settings.bufferLimit, () => platform.clock.now());
+  const verification = createBackgroundVerification(services, onPathsChanged, (key) => narMemory.forget(key));
   const adoption = createAdoption(services, verification);
   const fills = createFills(services, {
     paths,
@@ -67,7 +69,7 @@ export function createCache(services: CacheServices): Cache {
   });
   const passage = createPassage({ services, paths, sources, buffers: fills.buffers });
   const recency = createRecency(services);
-  const narParts: GetNarParts = { services, fills, passage, recency, adoption };
+  const narParts: GetNarParts = { services, fills, passage, recency, adoption, narMemory };
   const cacheInfo = formatCacheInfo(cacheInfoOf(services));
 
   return {

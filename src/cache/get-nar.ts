@@ -11,6 +11,7 @@ import type { Adoption } from './adoption.ts';
 import type { Fill, FillOpening } from './fill/fill.ts';
 import type { Fills } from './fill/fills.ts';
 import { type Flight, HOLD_BACK_BYTES } from './fill/flight.ts';
+import type { NarMemory } from './nar-memory.ts';
 import type { Passage } from './passage.ts';
 import type { Recency } from './recency.ts';
 import type { CacheServices } from './services.ts';
@@ -58,6 +59,7 @@ export interface GetNarParts {
   readonly passage: Passage;
   readonly recency: Recency;
   readonly adoption: Adoption;
+  readonly narMemory: NarMemory;
 }
 
 /** A range that begins this far past what has arrived is read from the upstream itself. */
@@ -117,17 +119,32 @@ async function fromStorage(parts: GetNarParts, request: NarRequest): Promise<Nar
 
 /** @throws StorageError */
 async function readStored(parts: GetNarParts, { key, range }: NarRequest): Promise<NarAnswer | null> {
+  const remembered = parts.narMemory.get(key);
+  if (remembered !== undefined) return hit(parts, key, range, remembered);
   const stored = await parts.services.storage.get(key, range === undefined ? {} : { range });
   if (stored === null || stored.kind === 'unsatisfiable') return stored;
-  parts.recency.touch(key);
-  parts.adoption.hit(key);
+  const { size, start, end, body } = stored;
+  if (body.kind === 'bytes' && range === undefined) parts.narMemory.set(key, body.bytes);
+  used(parts, key);
+  return { kind: 'body', outcome: 'hit', size, range: range === undefined ? null : { start, end }, body };
+}
+
+function hit(parts: GetNarParts, key: string, range: ByteRange | undefined, whole: Uint8Array): NarAnswer {
+  const part = resolveRange(range, whole.length);
+  if (part === null) return { kind: 'unsatisfiable', size: whole.length };
+  used(parts, key);
   return {
     kind: 'body',
     outcome: 'hit',
-    size: stored.size,
-    range: range === undefined ? null : { start: stored.start, end: stored.end },
-    body: stored.body,
+    size: whole.length,
+    range: range === undefined ? null : part,
+    body: { kind: 'bytes', bytes: whole.subarray(part.start, part.end + 1) },
   };
+}
+
+function used({ recency, adoption }: GetNarParts, key: string): void {
+  recency.touch(key);
+  adoption.hit(key);
 }
 
 async function fromFill(

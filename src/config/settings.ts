@@ -177,7 +177,7 @@ const TABLE: Readonly<Record<SettingName, Omit<Setting, 'name'>>> = {
     flag: '--nar-info-ttl',
     placeholder: '<seconds>',
     default: '60',
-    description: 'How long a narinfo may be answered from memory',
+    description: 'How long a narinfo or a small NAR may be answered from memory',
   },
   SNOWCAP_NEGATIVE_TTL: {
     flag: '--negative-ttl',

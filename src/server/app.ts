@@ -25,7 +25,7 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
   app.get('/metrics', (c) => metricsRoute(c, options));
   app.get('/nar/*', async (c, next) => {
     const { path, query } = rawTarget(c.req.url);
-    if (climbs(path)) return await next();
+    if (CLIMBING.test(path)) return await next();
     return await narRoute(c, options, path.slice(1), query);
   });
   app.get('/:file', async (c, next) => {
@@ -48,13 +48,8 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
   return app;
 }
 
-/** Whether a path has `.` or `..` as a segment, plainly or escaped: nothing of that kind goes to an upstream. */
-function climbs(path: string): boolean {
-  return path
-    .replaceAll(/%2e/gi, '.')
-    .split(/[/\\]|%2f|%5c/i)
-    .some((segment) => segment === '.' || segment === '..');
-}
+/** `.` or `..` as a segment of a path, plainly or escaped: nothing of that kind goes to an upstream. */
+const CLIMBING = /(?:[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?:[/\\]|%2f|%5c|$)/i;
 
 /** Path and query as they were sent: upstreams may need their escapes. */
 function rawTarget(url: string): { readonly path: string; readonly query: string } {

@@ -32,6 +32,7 @@ const PAGE = 64;
 export function createBackgroundVerification(
   services: CacheServices,
   onPathsChanged: (hashes: readonly string[]) => void,
+  onRemoved: (key: string) => void,
 ): BackgroundVerification {
   const { storage, metadata, platform, settings } = services;
   const queue = new Set<string>();
@@ -101,6 +102,7 @@ export function createBackgroundVerification(
     const hashes = (await metadata.getNar(key))?.paths.map((path) => path.hash) ?? [];
     await storage.delete(hashes.flatMap((hash) => [`${hash}.narinfo`, `${hash}.ls`]));
     await storage.delete([key]);
+    onRemoved(key);
     onPathsChanged(hashes);
   }
 

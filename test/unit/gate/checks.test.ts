@@ -111,6 +111,7 @@ describe('format and unused code', () => {
 
   test('an export, a file and a dependency that nobody uses are refused', async () => {
     const files = {
+      'bin/snowcap.js': "await import('../src/cli/main.ts');\n",
       'src/cli/main.ts': "import { used } from '../nix/x.ts';\nglobalThis.name = used;\n",
       'src/nix/x.ts': "export const used: string = '';\nexport const unused: string = '';\n",
       'src/nix/lonely.ts': GOOD,
