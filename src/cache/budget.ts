@@ -3,8 +3,6 @@
  * the process (law 7). Nobody waits for room: who finds none does without.
  */
 export interface Budget {
-  /** In bytes. */
-  readonly limit: number;
   /** In bytes, at this moment. */
   readonly reserved: number;
   /** Takes `bytes`, or returns null where they do not fit. */
@@ -24,7 +22,6 @@ export interface Reservation {
 export function createBudget(limit: number, onChange: (reserved: number) => void = () => undefined): Budget {
   let reserved = 0;
   return {
-    limit,
     get reserved() {
       return reserved;
     },

@@ -77,7 +77,7 @@ export function createCache(services: CacheServices): Cache {
     publicKeys: services.signers.map((signer) => formatPublicKey(signer.publicKey)),
     getNarInfo: (hash) => getNarInfo(services, memory, paths, hash),
     getNar: (request) => getNar(narParts, request),
-    headNar: (key, query) => headNar({ services, fills, paths, sources }, key, query),
+    headNar: (key, query) => headNar({ services, paths, sources }, key, query),
     getListing: (hash) =>
       getListing({ services, paths, getNar: (request) => getNar(narParts, request) }, hash),
     readiness: () => checkReadiness(services),

@@ -3,7 +3,6 @@ import { InvalidKeyError } from '../storage/blob-store.ts';
 import { leave } from '../stream/byte-stream.ts';
 import { faultOf } from './faults.ts';
 import { findClaim } from './fill/claim.ts';
-import type { Fills } from './fill/fills.ts';
 import type { Sources } from './fill/sources.ts';
 import type { PathFinder } from './find-path.ts';
 import type { CacheServices } from './services.ts';
@@ -21,7 +20,6 @@ export type NarHead =
 
 export interface HeadNarParts {
   readonly services: CacheServices;
-  readonly fills: Fills;
   readonly paths: PathFinder;
   readonly sources: Sources;
 }

@@ -193,6 +193,9 @@ export interface PathWithNar {
   readonly nar: NarRecord;
 }
 
+/** As many paths as ever share one NAR in practice (empty files and directories of many packages). */
+export const ALL_PATHS_OF_NAR: number = 10_000;
+
 export interface NarWithPaths {
   readonly nar: NarRecord;
   readonly paths: readonly PathRecord[];

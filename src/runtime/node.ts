@@ -48,7 +48,10 @@ export async function startNode(config: Config, options: StartOptions): Promise<
   const metrics = createPrometheusMetrics();
   const platform = createNodePlatform(logger, metrics, options.checkpoint);
   const drivers = await openDrivers(config, platform, version);
-  const services = await composeServices(config, drivers);
+  const services = await composeServices(config, drivers).catch(async (error: unknown) => {
+    await drivers.close();
+    throw error;
+  });
   const cache = createCache(services);
   const app = createApp({
     cache,
@@ -67,6 +70,8 @@ export async function startNode(config: Config, options: StartOptions): Promise<
   const close = async (): Promise<void> => {
     const deadline = AbortSignal.timeout(config.shutdownTimeoutMs);
     await Promise.all([closeServer(server, deadline), cache.drain(deadline)]);
+    // For what requests began that ended later than the fills did.
+    await cache.drain(deadline);
     await platform.settled();
     await services.upstreams.close();
     await drivers.close();

@@ -77,7 +77,11 @@ function createMemoryFile(name: string, limit: number): SpoolFile {
     source(): BlobSource {
       if (state === 'broken' || state === 'discarded') throw fault('hand over', `it is ${state}`);
       state = 'whole';
-      return { kind: 'bytes', bytes: concat(chunks, written) };
+      // Instead of the chunks: the body is in memory once.
+      const bytes = concat(chunks, written);
+      chunks = [bytes];
+      starts = [0];
+      return { kind: 'bytes', bytes };
     },
 
     async discard() {

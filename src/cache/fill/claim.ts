@@ -1,4 +1,4 @@
-import type { NewNar, NewPath } from '../../database/metadata-store.ts';
+import type { NarRecord, NewNar, NewPath } from '../../database/metadata-store.ts';
 import { type Compression, isCompression } from '../../nar/decompress.ts';
 import type { NarInfo } from '../../nix/nar-info.ts';
 import { faultOf } from '../faults.ts';
@@ -19,7 +19,7 @@ export interface Claim {
 export type ClaimingPath = Pick<NewPath, 'hash' | 'storePath' | 'narHash' | 'narSize'>;
 
 export type ClaimAnswer =
-  | { readonly kind: 'claimed'; readonly claim: Claim }
+  | { readonly kind: 'claimed'; readonly claim: Claim; readonly recorded: NarRecord }
   /** The index has another NAR of this path; an upstream still gives the one of this key. It is verified, never stored. */
   | { readonly kind: 'other encoding'; readonly claim: Claim }
   /** No path that may be served names this key: a body may pass through, but is never stored. */
@@ -48,7 +48,7 @@ export async function findClaim(
     const found = await paths.find(hash);
     if (found.kind === 'missing') continue;
     const { nar, path } = found.known;
-    if (nar.key === key) return { kind: 'claimed', claim: claimOf(nar, path) };
+    if (nar.key === key) return { kind: 'claimed', claim: claimOf(nar, path), recorded: nar };
     if (hash !== derived?.storeHash) continue;
     const claim = await otherEncoding(services, key, hash);
     if (claim !== null) return { kind: 'other encoding', claim };

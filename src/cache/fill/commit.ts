@@ -1,4 +1,4 @@
-import type { StoredNar } from '../../database/metadata-store.ts';
+import { ALL_PATHS_OF_NAR, type StoredNar } from '../../database/metadata-store.ts';
 import type { Claim } from './claim.ts';
 import type { VerifiedBody } from './body-verifier.ts';
 import type { FillContext } from './fills.ts';
@@ -72,7 +72,7 @@ export async function storeNarInfos(
   stored: Pick<StoredNar, 'fileHash' | 'fileSize'>,
 ): Promise<void> {
   const { metadata } = context.services;
-  const named = await metadata.getNar(key);
+  const named = await metadata.getNar(key, ALL_PATHS_OF_NAR);
   if (named === null) return;
   const nar = { ...named.nar, fileHash: stored.fileHash, fileSize: stored.fileSize };
   const unsigned = unsignedUpstreamsOf(context.services);

@@ -1,4 +1,4 @@
-import type { Lease } from '../../lock/lock-manager.ts';
+import type { NarRecord } from '../../database/metadata-store.ts';
 import type { SpoolFile } from '../../spool/spool.ts';
 import { type ByteStream, leave } from '../../stream/byte-stream.ts';
 import type { OpenedNar } from '../../upstream/upstreams.ts';
@@ -8,28 +8,25 @@ import { faultOf } from '../faults.ts';
 import { createBodyVerifier, type ExpectedBody } from './body-verifier.ts';
 import { type Claim, findClaim } from './claim.ts';
 import { commit } from './commit.ts';
+import { type FillLock, heartbeat, lockFill, unlockFill } from './fill-lock.ts';
 import { Flight } from './flight.ts';
 import type { FillContext } from './fills.ts';
+import { noteMissingBody } from './missing-body.ts';
 import { resuming } from './resume.ts';
 
 /** What those who wait for a fill learn as soon as the upstream has answered. */
 export type FillOpening =
   /** The body is on its way in; read the flight. */
-  | { readonly kind: 'flight'; readonly flight: Flight; readonly upstream: string }
+  | { readonly kind: 'flight'; readonly flight: Flight }
   /** Another process stored it in the meantime: read the store. */
   | { readonly kind: 'stored' }
   /** Every source that counts said no. */
   | { readonly kind: 'missing' }
   /** It can be had, but not be kept: each reader opens it for itself. */
-  | { readonly kind: 'unsaved'; readonly claim: Claim; readonly why: string }
+  | { readonly kind: 'unsaved'; readonly claim: Claim }
   /** No path vouches for it: each reader opens it for itself. */
   | { readonly kind: 'unclaimed' };
 
-const LEASE_MS = 60_000;
-/** How long to wait for another instance that fills the same key, before reading the upstream unsaved. */
-const LOCK_WAIT_MS = 5_000;
-/** What a lock service may take beyond that to say no. */
-const LOCK_GRACE_MS = 1_000;
 /** Bodies up to this size are kept in memory while they are in flight. */
 const IN_MEMORY_BYTES = 1024 * 1024;
 /** What an encoding may add to a NAR that does not compress, beside 1/32 of its size. */
@@ -64,81 +61,59 @@ export class Fill {
 
   async #run(): Promise<void> {
     const { services } = this.#context;
-    let lock: Lease | 'taken' | 'uncoordinated' = 'uncoordinated';
+    let lock: FillLock = { kind: 'uncoordinated' };
     try {
       const claimed = await findClaim(services, this.#context.paths, this.key);
-      if (claimed.kind === 'unclaimed' || claimed.kind === 'quarantined') {
-        this.#opened.resolve(claimed.kind === 'unclaimed' ? claimed : { kind: 'missing' });
-        return;
+      switch (claimed.kind) {
+        case 'unclaimed':
+          this.#opened.resolve(claimed);
+          return;
+        case 'quarantined':
+          this.#opened.resolve({ kind: 'missing' });
+          return;
+        case 'other encoding':
+          this.#unsaved(claimed.claim, 'the index has another encoding of its path');
+          return;
+        case 'claimed':
       }
-      const { claim } = claimed;
-      if (claimed.kind === 'other encoding') {
-        this.#opened.resolve({ kind: 'unsaved', claim, why: 'the index has another encoding of its path' });
-        return;
-      }
-      lock = await this.#lock();
-      if (await this.#isStored()) {
-        this.#opened.resolve({ kind: 'stored' });
-      } else if (lock === 'taken') {
-        this.#opened.resolve({ kind: 'unsaved', claim, why: 'another instance fills it' });
-      } else {
-        await this.#download(claim, lock === 'uncoordinated' ? null : lock);
-      }
+      const { claim, recorded } = claimed;
+      lock = await lockFill(services, this.key, this.#cancel.signal);
+      if (await this.#isStored(recorded)) this.#opened.resolve({ kind: 'stored' });
+      else if (lock.kind === 'taken') this.#unsaved(claim, 'another instance fills it');
+      else await this.#download(claim, lock);
     } catch (error) {
       this.#opened.reject(faultOf(error));
     } finally {
       // Before the lock service is told, which may take its time: what this fill found out is no news any more.
       this.#context.onSettled(this);
-      if (typeof lock === 'object') await this.#release(lock);
+      await unlockFill(services, lock);
     }
   }
 
-  /** A release that fails or hangs costs others the rest of the lease, and nobody here anything (law 4). */
-  async #release(lease: Lease): Promise<void> {
-    const patience = new AbortController();
-    const enough = this.#context.services.platform.clock.sleep(LOCK_GRACE_MS, patience.signal);
-    await Promise.race([lease.release(), enough]).catch(() => undefined);
-    patience.abort();
+  #unsaved(claim: Claim, why: string): void {
+    this.#context.services.platform.logger.debug('A NAR passes through unsaved', { key: this.key, why });
+    this.#context.onEnd('unsaved');
+    this.#opened.resolve({ kind: 'unsaved', claim });
   }
 
-  /** A lock saves a second download; a lock service that fails or hangs must not cost the first (law 4). */
-  async #lock(): Promise<Lease | 'taken' | 'uncoordinated'> {
-    const { locks, platform } = this.#context.services;
-    const { signal } = this.#cancel;
-    const patience = new AbortController();
-    const options = { leaseMs: LEASE_MS, waitMs: LOCK_WAIT_MS, signal };
-    // Async, so that a driver that throws at once is like one whose promise is rejected.
-    const asked = (async () => await locks.acquire(`fill:${this.key}`, options))();
-    const enough = platform.clock.sleep(LOCK_WAIT_MS + LOCK_GRACE_MS, patience.signal).then(() => {
-      void asked.then((late) => late?.release()).catch(() => undefined);
-      throw new Error(`The lock service gave no answer within ${LOCK_WAIT_MS + LOCK_GRACE_MS} ms`);
-    });
-    try {
-      return (await Promise.race([asked, enough])) ?? 'taken';
-    } catch (error) {
-      signal.throwIfAborted();
-      platform.logger.warn('The locks are at fault: a fill goes on without', { key: this.key, error });
-      return 'uncoordinated';
-    } finally {
-      patience.abort();
-    }
-  }
-
-  async #isStored(): Promise<boolean> {
+  /** Looks again, now that the lock is ours: others may have stored it, or what was stored may be gone. */
+  async #isStored(recorded: NarRecord): Promise<boolean> {
     const { storage, platform } = this.#context.services;
     try {
-      return (await storage.head(this.key)) !== null;
+      if ((await storage.head(this.key)) !== null) return true;
     } catch (error) {
       platform.logger.warn('The storage could not be asked for a NAR', { key: this.key, error });
       return false;
     }
+    await noteMissingBody(this.#context, recorded);
+    return false;
   }
 
-  async #download(claim: Claim, lease: Lease | null): Promise<void> {
+  async #download(claim: Claim, lock: FillLock): Promise<void> {
     const { services, sources } = this.#context;
     const unfit = this.#unfit(claim.expected.fileSize);
     if (unfit !== null) {
-      this.#opened.resolve({ kind: 'unsaved', claim, why: unfit });
+      this.#unsaved(claim, unfit);
       return;
     }
     const opened = await sources.open(claim, { signal: this.#cancel.signal });
@@ -156,7 +131,7 @@ export class Fill {
         this.#refuse(claim, opened.upstream, refusal);
         throw refusal;
       }
-      this.#opened.resolve({ kind: 'unsaved', claim, why: refusal ?? 'no room in the spool' });
+      this.#unsaved(claim, refusal ?? 'no room in the spool');
       return;
     }
     const { expected } = claim;
@@ -166,10 +141,10 @@ export class Fill {
     });
     try {
       const verifier = createBodyVerifier({ ...expected, fileSize: size }, services.settings.verify);
-      this.#opened.resolve({ kind: 'flight', flight, upstream: opened.upstream });
+      this.#opened.resolve({ kind: 'flight', flight });
       try {
         const body = this.#wholeBody(claim, opened);
-        await this.#receive(body, flight, verifier, room.reservation.bytes, lease);
+        await this.#receive(body, flight, verifier, room.reservation.bytes, heartbeat(services, lock));
         const verified = await verifier.finish();
         flight.verified();
         this.#context.onEnd('verified');
@@ -181,6 +156,9 @@ export class Fill {
       const fault = faultOf(this.#cancel.signal.aborted ? this.#cancel.signal.reason : error);
       if (fault instanceof BodyMismatchError) this.#refuse(claim, opened.upstream, fault);
       flight.fail(fault);
+      // Where it failed before there was a flight to read.
+      this.#opened.reject(fault);
+      await leave(opened.body).catch(() => undefined);
       this.#context.onEnd(fault.code);
       services.platform.logger.warn('A fill failed', {
         key: this.key,
@@ -189,6 +167,11 @@ export class Fill {
         error: fault,
       });
     } finally {
+      services.platform.metrics.count(
+        'snowcap_fill_bytes_total',
+        { upstream: opened.upstream },
+        flight.written,
+      );
       this.#context.onSettled(this);
       flight.finish();
     }
@@ -199,10 +182,8 @@ export class Fill {
     flight: Flight,
     verifier: ReturnType<typeof createBodyVerifier>,
     room: number,
-    lease: Lease | null,
+    beat: () => void,
   ): Promise<void> {
-    const { clock } = this.#context.services.platform;
-    let extended = clock.now();
     for await (const chunk of body) {
       if (flight.written + chunk.length > room) {
         throw new BodyMismatchError('size', `${this.key} is larger than any encoding of its NAR`);
@@ -211,10 +192,7 @@ export class Fill {
       checked.catch(() => undefined);
       await flight.append(chunk);
       await checked;
-      if (clock.now() - extended > LEASE_MS / 3) {
-        extended = clock.now();
-        void lease?.extend(LEASE_MS).catch(() => false);
-      }
+      beat();
     }
   }
 

@@ -42,6 +42,8 @@ export function createFills(
 ): Fills {
   const { metrics } = services.platform;
   const underway = new Map<string, Fill>();
+  /** Why later fills are dropped at once; null while they are not. */
+  let closed: CacheError | null = null;
   const buffers = createBudget(services.settings.bufferLimit, (bytes) => {
     metrics.gauge('snowcap_buffer_bytes', bytes);
   });
@@ -73,14 +75,13 @@ export function createFills(
       const fill = new Fill(context, key);
       underway.set(key, fill);
       metrics.gauge('snowcap_fills_in_flight', underway.size);
-      void fill.done.then(() => settle(fill));
+      if (closed !== null) fill.cancel(closed);
       return fill;
     },
     async drain(deadline) {
       const drop = (): void => {
-        for (const fill of underway.values()) {
-          fill.cancel(new CacheError('busy', 'shutting_down', 'This cache is shutting down'));
-        }
+        closed = new CacheError('busy', 'shutting_down', 'This cache is shutting down');
+        for (const fill of underway.values()) fill.cancel(closed);
       };
       if (deadline.aborted) drop();
       deadline.addEventListener('abort', drop, { once: true });

@@ -85,6 +85,8 @@ export class Flight {
       } catch (error) {
         this.#spoolFault =
           error instanceof Error ? error : new Error('The spool is at fault', { cause: error });
+        // What cannot be kept is worth its download only to those who read it.
+        if (this.#readers.size === 0) this.#idle();
       }
     }
     if (this.#spoolFault !== undefined) await this.#caughtUp();
