@@ -5,7 +5,7 @@ import type { CacheServices } from './services.ts';
 /**
  * A crash between the storing of a NAR and its index row leaves a whole body that the index does not call present: it
  * is served, but nobody counts it, and its narinfo is missing from the bucket. The first hit of each
- * key in a process looks, after the answer, and adopts what it finds.
+ * key in a process looks, after the answer, and has what it finds verified in its turn and adopted.
  */
 export interface Adoption {
   /** This key was just answered from storage. */
@@ -18,17 +18,25 @@ const MOST_REMEMBERED = 100_000;
 
 export function createAdoption(
   { metadata, platform }: Pick<CacheServices, 'metadata' | 'platform'>,
-  verification: Pick<BackgroundVerification, 'adopt'>,
+  verification: Pick<BackgroundVerification, 'schedule'>,
 ): Adoption {
   const looked = new LRUCache<string, true>({ max: MOST_REMEMBERED });
 
   async function look(key: string): Promise<void> {
     // The answer goes first.
     await platform.clock.sleep(0);
-    const named = await metadata.getNar(key, 1);
+    const named = await metadata.getNar(key, 1).catch((error: unknown) => {
+      forget(key);
+      throw error;
+    });
     if (named === null || named.nar.state === 'present' || named.paths.length === 0) return;
     platform.logger.info('A stored NAR that the index did not have is adopted', { key });
-    await verification.adopt(key);
+    verification.schedule(key, () => forget(key));
+  }
+
+  /** A fault told nothing: the next hit looks again. */
+  function forget(key: string): void {
+    looked.delete(key);
   }
 
   return {

@@ -2,11 +2,12 @@ import { type CacheInfo, formatCacheInfo } from '../nix/cache-info.ts';
 import { formatPublicKey } from '../nix/signing-key.ts';
 import type { UpstreamStatus } from '../upstream/upstreams.ts';
 import { createAdoption } from './adoption.ts';
+import { createBucketTrust } from './bucket-trust.ts';
 import { createBackgroundVerification } from './fill/background-verification.ts';
 import { createFills } from './fill/fills.ts';
 import { createSources } from './fill/sources.ts';
 import { createPathFinder } from './find-path.ts';
-import { getListing, type ListingAnswer } from './get-listing.ts';
+import { createListings, type ListingAnswer } from './get-listing.ts';
 import { type GetNarParts, getNar, type NarAnswer, type NarRequest } from './get-nar.ts';
 import { createNarInfoMemory, getNarInfo, type NarInfoAnswer } from './get-nar-info.ts';
 import { headNar, type NarHead } from './head-nar.ts';
@@ -70,22 +71,26 @@ export function createCache(services: CacheServices): Cache {
   const passage = createPassage({ services, paths, sources, buffers: fills.buffers });
   const recency = createRecency(services);
   const narParts: GetNarParts = { services, fills, passage, recency, adoption, narMemory };
+  const listings = createListings({ services, paths, getNar: (request) => getNar(narParts, request) });
+  const bucketTrust = createBucketTrust(services);
   const cacheInfo = formatCacheInfo(cacheInfoOf(services));
 
   return {
     cacheInfo,
     publicKeys: services.signers.map((signer) => formatPublicKey(signer.publicKey)),
-    getNarInfo: (hash) => getNarInfo(services, memory, paths, hash),
+    getNarInfo: (hash) => getNarInfo({ services, memory, paths, bucketTrust }, hash),
     getNar: (request) => getNar(narParts, request),
     headNar: (key, query) => headNar({ services, paths, sources }, key, query),
-    getListing: (hash) =>
-      getListing({ services, paths, getNar: (request) => getNar(narParts, request) }, hash),
+    getListing: (hash) => listings.get(hash),
     readiness: () => checkReadiness(services),
     upstreams: () => services.upstreams.status(),
     async startUp() {
       const steps: readonly (readonly [string, () => Promise<unknown>])[] = [
         ['write nix-cache-info', () => storeCacheInfo(services, cacheInfo)],
-        ['withdraw what is not trusted any more', () => withdrawUntrusted(services, onPathsChanged)],
+        [
+          'withdraw what is not trusted any more',
+          () => withdrawUntrusted(services, bucketTrust, onPathsChanged),
+        ],
         ['verify what was left unverified', () => verification.resume()],
       ];
       for (const [what, step] of steps) {

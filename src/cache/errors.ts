@@ -8,7 +8,9 @@ export type CacheErrorKind =
   /** The same, and time ran out. */
   | 'timeout'
   /** Deliberate push-back: every budget is taken. */
-  | 'busy';
+  | 'busy'
+  /** Nothing is wrong, but this costs more than is allowed: the same request will not succeed. */
+  | 'limit';
 
 /** Stable words for programs; documented in the README. */
 export type CacheErrorCode =
@@ -19,6 +21,7 @@ export type CacheErrorCode =
   | 'storage_unavailable'
   | 'body_mismatch'
   | 'too_many_transfers'
+  | 'not_listable'
   | 'shutting_down'
   /** A fault of our own; the log has it. */
   | 'internal_error';

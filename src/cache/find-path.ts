@@ -74,6 +74,11 @@ export function createPathFinder(services: CacheServices, negative: NegativeMemo
         const known = await record(result.value, outdated?.path ?? null);
         const usable = await stillUsable(known);
         if (usable === null) return { kind: 'missing', from: 'upstream' };
+        // Its NAR came with another path: the bucket shall have this narinfo too (law 8). Only now: the row may be
+        // one that another instance recorded first, which trusts other keys.
+        if (usable.nar.state === 'present') {
+          services.platform.defer('store a narinfo', storeNarInfo(services, usable));
+        }
         return { kind: 'found', known: usable, from: 'upstream' };
       }
     }
@@ -131,15 +136,11 @@ export function createPathFinder(services: CacheServices, negative: NegativeMemo
   }
 
   async function record(offer: Offer, outdated: PathRecord | null): Promise<PathWithNar> {
-    const known = await indexed('record a path', () =>
+    return await indexed('record a path', () =>
       outdated === null
         ? services.metadata.recordPath(offer.path, offer.nar)
         : services.metadata.replacePath(offer.path, offer.nar, outdated.revision),
     );
-    // Its NAR came with another path: the bucket shall have this narinfo too (law 8).
-    if (known.nar.state === 'present')
-      services.platform.defer('store a narinfo', storeNarInfo(services, known));
-    return known;
   }
 
   return {

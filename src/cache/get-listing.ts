@@ -1,17 +1,34 @@
-import { decompress, isCompression } from '../nar/decompress.ts';
-import { createListing, formatListing } from '../nar/listing.ts';
+import { LRUCache } from 'lru-cache';
+import type { PathWithNar } from '../database/metadata-store.ts';
+import { type Compression, decompress, DecompressionError, isCompression } from '../nar/decompress.ts';
+import { createListing, formatListing, ListingTooLargeError } from '../nar/listing.ts';
+import { NarError } from '../nar/nar-error.ts';
 import { createSha256 } from '../nar/sha256.ts';
-import { type ByteStream, collect, streamOf } from '../stream/byte-stream.ts';
+import type { ByteStream } from '../stream/byte-stream.ts';
 import { CacheError } from './errors.ts';
 import { faultOf } from './faults.ts';
 import { assertNar } from './fill/body-verifier.ts';
 import type { PathFinder } from './find-path.ts';
 import type { NarAnswer, NarRequest } from './get-nar.ts';
 import type { CacheServices } from './services.ts';
+import { storedBytes, streamOfBody } from './stored-bytes.ts';
+import { createTurns } from './turns.ts';
 
 export type ListingAnswer =
   | { readonly kind: 'found'; readonly bytes: Uint8Array; readonly outcome: 'hit' | 'made' }
   | { readonly kind: 'missing' };
+
+/** The `.ls` of store paths, in Nix's format. */
+export interface Listings {
+  /**
+   * As stored, or made from the NAR when it is asked for the first time (which fetches the NAR). The NarHash is checked
+   * on the way, whatever `SNOWCAP_VERIFY` says.
+   *
+   * @param hash hash part of a store path
+   * @throws CacheError where no source could tell; `not_listable` where it would take too much
+   */
+  get(hash: string): Promise<ListingAnswer>;
+}
 
 export interface ListingParts {
   readonly services: CacheServices;
@@ -20,59 +37,65 @@ export interface ListingParts {
 }
 
 const MOST_LISTING_BYTES = 64 * 1024 * 1024;
+/** Decoding takes this thread's time, and a window each. */
+const MOST_AT_ONCE = 2;
+/** As much as `xz -9` needs. In bytes. */
+const MOST_WINDOW_BYTES = 64 * 1024 * 1024;
+const MOST_REMEMBERED = 1000;
 
-/**
- * The `.ls` of a store path, in Nix's format: as stored, or made from the NAR when it is asked for the first
- * time (which fetches the NAR). The NarHash is checked on the way, whatever `SNOWCAP_VERIFY` says.
- *
- * @throws CacheError where no source could tell
- */
-export async function getListing(parts: ListingParts, hash: string): Promise<ListingAnswer> {
-  const key = `${hash}.ls`;
-  const stored = await storedListing(parts, key);
-  if (stored.kind === 'found') return { ...stored, outcome: 'hit' };
-  const made = await madeListing(parts, hash, key);
-  // What a storage at fault may hold is not missing (law 5).
-  if (made.kind === 'missing' && stored.kind === 'fault') throw faultOf(stored.error);
-  return made;
-}
+export function createListings(parts: ListingParts): Listings {
+  const { platform, storage } = parts.services;
+  const underway = new Map<string, Promise<ListingAnswer>>();
+  const turns = createTurns(MOST_AT_ONCE);
+  /** By NarHash, which determines the listing. */
+  const tooLarge = new LRUCache<string, ListingTooLargeError>({ max: MOST_REMEMBERED });
 
-async function madeListing(parts: ListingParts, hash: string, key: string): Promise<ListingAnswer> {
-  const { storage, platform } = parts.services;
-  const found = await parts.paths.find(hash);
-  if (found.kind === 'missing') return { kind: 'missing' };
-  const { path, nar } = found.known;
-  const { compression } = nar;
-  if (!isCompression(compression)) return { kind: 'missing' };
-  const answer = await parts.getNar({ key: nar.key, query: '' });
-  if (answer.kind !== 'body') return { kind: 'missing' };
-  const body = answer.body.kind === 'bytes' ? streamOf(answer.body.bytes) : answer.body.stream;
-  const checked = checkedNar(decompress(body, compression, { maxOutput: path.narSize }), {
-    key: nar.key,
-    narHash: path.narHash,
-    narSize: path.narSize,
-  });
-  try {
-    const bytes = new TextEncoder().encode(formatListing(await createListing(checked)));
-    // Kept beside its narinfo, so that a plain client of the bucket has it too.
-    platform.defer(
-      `store ${key}`,
-      storage.put(key, { kind: 'bytes', bytes }, { contentType: 'application/json', ifAbsent: true }),
-    );
-    return { kind: 'found', bytes, outcome: 'made' };
-  } catch (error) {
-    if (error instanceof Error && ['NarError', 'DecompressionError'].includes(error.name)) {
-      throw new CacheError(
-        'fault',
-        'body_mismatch',
-        `The NAR of ${path.storePath} cannot be listed: ${error.message}`,
-        {
-          cause: error,
-        },
-      );
-    }
-    throw faultOf(error);
+  async function make(hash: string): Promise<ListingAnswer> {
+    const found = await parts.paths.find(hash);
+    if (found.kind === 'missing') return { kind: 'missing' };
+    const { path, nar } = found.known;
+    const { compression } = nar;
+    if (!isCompression(compression)) return { kind: 'missing' };
+    const known = tooLarge.get(path.narHash);
+    if (known !== undefined) throw listingFault(path.storePath, known);
+    return await turns.take(async () => {
+      const answer = await parts.getNar({ key: nar.key, query: '' });
+      if (answer.kind !== 'body') return { kind: 'missing' };
+      try {
+        const bytes = await listingOf(streamOfBody(answer.body), compression, found.known);
+        store(`${hash}.ls`, bytes);
+        return { kind: 'found', bytes, outcome: 'made' };
+      } catch (error) {
+        if (error instanceof ListingTooLargeError) tooLarge.set(path.narHash, error);
+        throw listingFault(path.storePath, error);
+      }
+    });
   }
+
+  /** Kept beside its narinfo, so that a plain client of the bucket has it too. */
+  function store(key: string, bytes: Uint8Array): void {
+    const options = { contentType: 'application/json', ifAbsent: true };
+    platform.defer(`store ${key}`, storage.put(key, { kind: 'bytes', bytes }, options));
+  }
+
+  function shared(hash: string): Promise<ListingAnswer> {
+    const running = underway.get(hash);
+    if (running !== undefined) return running;
+    const making = make(hash).finally(() => underway.delete(hash));
+    underway.set(hash, making);
+    return making;
+  }
+
+  return {
+    async get(hash) {
+      const stored = await storedListing(parts.services, `${hash}.ls`);
+      if (stored.kind === 'found') return { ...stored, outcome: 'hit' };
+      const made = await shared(hash);
+      // What a storage at fault may hold is not missing (law 5).
+      if (made.kind === 'missing' && stored.kind === 'fault') throw faultOf(stored.error);
+      return made;
+    },
+  };
 }
 
 type StoredListing =
@@ -80,17 +103,39 @@ type StoredListing =
   | { readonly kind: 'missing' }
   | { readonly kind: 'fault'; readonly error: unknown };
 
-async function storedListing({ services }: ListingParts, key: string): Promise<StoredListing> {
+async function storedListing({ storage, platform }: CacheServices, key: string): Promise<StoredListing> {
   try {
-    const blob = await services.storage.get(key);
-    if (blob === null || blob.kind === 'unsatisfiable') return { kind: 'missing' };
-    const { body } = blob;
-    const bytes = body.kind === 'bytes' ? body.bytes : await collect(body.stream, MOST_LISTING_BYTES, key);
-    return { kind: 'found', bytes };
+    const bytes = await storedBytes(storage, key, MOST_LISTING_BYTES);
+    return bytes === null ? { kind: 'missing' } : { kind: 'found', bytes };
   } catch (error) {
-    services.platform.logger.warn('A stored listing could not be read', { key, error });
+    platform.logger.warn('A stored listing could not be read', { key, error });
     return { kind: 'fault', error };
   }
+}
+
+async function listingOf(
+  body: ByteStream,
+  compression: Compression,
+  { path, nar }: PathWithNar,
+): Promise<Uint8Array> {
+  const { narHash, narSize } = path;
+  const limits = { maxOutput: narSize, maxWindow: MOST_WINDOW_BYTES };
+  const checked = checkedNar(decompress(body, compression, limits), { key: nar.key, narHash, narSize });
+  return new TextEncoder().encode(formatListing(await createListing(checked)));
+}
+
+function listingFault(storePath: string, error: unknown): CacheError {
+  const why = error instanceof Error ? error.message : String(error);
+  const message = `The NAR of ${storePath} cannot be listed: ${why}`;
+  // Without proof that the bytes are wrong, it is this cache that will not list them.
+  const undecoded = error instanceof DecompressionError && error.reason !== 'corrupt';
+  if (error instanceof ListingTooLargeError || undecoded) {
+    return new CacheError('limit', 'not_listable', message, { cause: error });
+  }
+  if (error instanceof DecompressionError || error instanceof NarError) {
+    return new CacheError('fault', 'body_mismatch', message, { cause: error });
+  }
+  return faultOf(error);
 }
 
 async function* checkedNar(

@@ -1,9 +1,10 @@
 import { LRUCache } from 'lru-cache';
-import { collect } from '../stream/byte-stream.ts';
+import type { BucketTrust } from './bucket-trust.ts';
 import { CacheError } from './errors.ts';
 import type { PathFinder } from './find-path.ts';
 import { type RenderedNarInfo, render, renderBytes } from './render.ts';
 import type { CacheServices } from './services.ts';
+import { storedBytes } from './stored-bytes.ts';
 
 export type NarInfoAnswer =
   | { readonly kind: 'found'; readonly narInfo: RenderedNarInfo; readonly outcome: NarInfoOutcome }
@@ -43,18 +44,21 @@ export function createNarInfoMemory(ttlMs: number, now: () => number): NarInfoMe
   };
 }
 
+export interface NarInfoParts {
+  readonly services: Pick<CacheServices, 'storage' | 'platform'>;
+  readonly memory: NarInfoMemory;
+  readonly paths: PathFinder;
+  readonly bucketTrust: Pick<BucketTrust, 'isCurrent'>;
+}
+
 /**
  * Answers a narinfo: from memory, from the index, from the bucket where the index is at fault,
  * from the upstreams. Never downloads a NAR.
  *
  * @throws CacheError where no source could tell: never a `missing`
  */
-export async function getNarInfo(
-  services: CacheServices,
-  memory: NarInfoMemory,
-  paths: PathFinder,
-  hash: string,
-): Promise<NarInfoAnswer> {
+export async function getNarInfo(parts: NarInfoParts, hash: string): Promise<NarInfoAnswer> {
+  const { services, memory, paths } = parts;
   const remembered = memory.get(hash);
   if (remembered !== undefined) return { kind: 'found', narInfo: remembered, outcome: 'memory' };
   try {
@@ -67,7 +71,7 @@ export async function getNarInfo(
     return { kind: 'found', narInfo, outcome: found.from === 'index' ? 'hit' : 'upstream' };
   } catch (error) {
     if (!(error instanceof CacheError) || error.code !== 'index_unavailable') throw error;
-    const narInfo = await fromBucket(services, hash);
+    const narInfo = await fromBucket(parts, hash);
     if (narInfo === null) throw error;
     services.platform.logger.warn('The index is at fault: a narinfo was answered from the bucket', {
       hash,
@@ -77,16 +81,18 @@ export async function getNarInfo(
   }
 }
 
-/** The bucket's own narinfo, which is there only while its NAR is. A storage fault counts as none. */
-async function fromBucket(services: CacheServices, hash: string): Promise<RenderedNarInfo | null> {
+/**
+ * The bucket's own narinfo, which is there only while its NAR is. None where the bucket was not checked against what is
+ * trusted today: its narinfo may be of a key that was withdrawn. A storage fault counts as none.
+ */
+async function fromBucket(
+  { services, bucketTrust }: NarInfoParts,
+  hash: string,
+): Promise<RenderedNarInfo | null> {
   try {
-    const blob = await services.storage.get(`${hash}.narinfo`);
-    if (blob === null || blob.kind === 'unsatisfiable') return null;
-    const bytes =
-      blob.body.kind === 'bytes'
-        ? blob.body.bytes
-        : await collect(blob.body.stream, MOST_NARINFO_BYTES, `The narinfo of ${hash}`);
-    return renderBytes(bytes);
+    if (!(await bucketTrust.isCurrent())) return null;
+    const bytes = await storedBytes(services.storage, `${hash}.narinfo`, MOST_NARINFO_BYTES);
+    return bytes === null ? null : renderBytes(bytes);
   } catch (error) {
     services.platform.logger.warn('The bucket could not be read for a narinfo', { hash, error });
     return null;

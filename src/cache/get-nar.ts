@@ -5,7 +5,7 @@ import {
   InvalidKeyError,
   resolveRange,
 } from '../storage/blob-store.ts';
-import { type ByteStream, collect, leave, streamOf, withCleanup } from '../stream/byte-stream.ts';
+import { type ByteStream, collect, leave, withCleanup } from '../stream/byte-stream.ts';
 import { faultOf } from './faults.ts';
 import type { Adoption } from './adoption.ts';
 import type { Fill, FillOpening } from './fill/fill.ts';
@@ -15,6 +15,7 @@ import type { NarMemory } from './nar-memory.ts';
 import type { Passage } from './passage.ts';
 import type { Recency } from './recency.ts';
 import type { CacheServices } from './services.ts';
+import { streamOfBody } from './stored-bytes.ts';
 
 export interface NarRequest {
   /** `nar/…`, as in the path of the URL, without its query. */
@@ -203,12 +204,10 @@ async function rangeOfFlight(
   const last = Math.max(resolved.start, size - HOLD_BACK_BYTES);
   if (resolved.start > flight.written + WAIT_AHEAD_BYTES && resolved.start < last) {
     const ahead = { start: resolved.start, end: Math.min(resolved.end, last - 1) };
-    const body = await parts.passage.rangeAhead({ ...request, range: ahead });
+    const body = await parts.passage.rangeAhead({ ...request, range: ahead }, size);
     if (body !== null) {
-      if (body.range?.start === ahead.start && body.range.end === ahead.end) {
-        if (resolved.end < last) return { ...body, size };
-        if (flight.joinable) return { ...followedBy(body, flight.read(last, resolved.end), resolved), size };
-      }
+      if (resolved.end < last) return body;
+      if (flight.joinable) return { ...followedBy(body, flight.read(last, resolved.end), resolved), size };
       await leaveBody(body);
     }
   }
@@ -224,7 +223,7 @@ function followedBy(
   range: { readonly start: number; readonly end: number },
 ): NarBody {
   const whole = (async function* () {
-    yield* first.body.kind === 'bytes' ? streamOf(first.body.bytes) : first.body.stream;
+    yield* streamOfBody(first.body);
     yield* rest;
   })();
   const stream = withCleanup(whole, () => {

@@ -7,6 +7,7 @@ import { type BodyVerifier, createBodyVerifier, createFileVerifier } from './fil
 import { type Claim, findClaim } from './fill/claim.ts';
 import { HOLD_BACK_BYTES } from './fill/flight.ts';
 import { heldBack } from './fill/hold-back.ts';
+import { announcedWrong, refuse } from './fill/refuse.ts';
 import type { Sources } from './fill/sources.ts';
 import type { PathFinder } from './find-path.ts';
 import type { NarAnswer, NarBody, NarRequest } from './get-nar.ts';
@@ -28,8 +29,10 @@ export interface Passage {
   /**
    * A range of a claimed body, straight from an upstream that gives ranges; null where none does now. Nothing of it is
    * verified: it must not reach into the last piece of the body.
+   *
+   * @param size bytes of the whole body
    */
-  rangeAhead(request: NarRequest): Promise<NarBody | null>;
+  rangeAhead(request: NarRequest & { readonly range: Piece }, size: number): Promise<NarBody | null>;
 }
 
 export interface PassageParts {
@@ -42,6 +45,12 @@ export interface PassageParts {
 /** What one passage holds at most: the piece held back, a chunk from the upstream, one on its way to the client. */
 const PASSAGE_BYTES = HOLD_BACK_BYTES + 2 * 64 * 1024;
 
+/** First and last byte of a piece that ends before the body does, both inclusive. */
+interface Piece {
+  readonly start: number;
+  readonly end: number;
+}
+
 type Found = OpenedNar & { readonly kind: 'found' };
 
 export function createPassage({ services, paths, sources, buffers }: PassageParts): Passage {
@@ -52,18 +61,19 @@ export function createPassage({ services, paths, sources, buffers }: PassagePart
     answer: (opened: Found, room: Reservation) => NarAnswer,
   ): Promise<NarAnswer> {
     const room = buffers.reserve(PASSAGE_BYTES);
-    if (room === null) {
-      throw new CacheError('busy', 'too_many_transfers', 'Too many transfers are under way: try again soon');
-    }
+    if (room === null) return busy();
     let handedOver = false;
     try {
       const opened = await open();
       if (opened.kind === 'fault') throw faultOf(opened.fault);
       if (opened.kind !== 'found') return opened;
-      const result = answer(opened, room);
-      handedOver = result.kind === 'body';
-      if (!handedOver) await leave(opened.body);
-      return result;
+      try {
+        const result = answer(opened, room);
+        handedOver = result.kind === 'body';
+        return result;
+      } finally {
+        if (!handedOver) await leave(opened.body);
+      }
     } finally {
       if (!handedOver) room.release();
     }
@@ -85,7 +95,11 @@ export function createPassage({ services, paths, sources, buffers }: PassagePart
     request: NarRequest,
     opened: Found,
     room: Reservation,
-    verification: { readonly size: number | null; verifier(): BodyVerifier; onWrong?(): void },
+    verification: {
+      readonly size: number | null;
+      verifier(): BodyVerifier;
+      onWrong(error: BodyMismatchError): void;
+    },
   ): NarAnswer {
     const { size } = verification;
     const { range } = request;
@@ -93,30 +107,73 @@ export function createPassage({ services, paths, sources, buffers }: PassagePart
     if (cut === null) return { kind: 'unsatisfiable', size };
     const verifier = verification.verifier();
     const whole = reporting(heldBack(opened.body, verifier, size), (error) => {
-      if (error instanceof BodyMismatchError) verification.onWrong?.();
+      if (error instanceof BodyMismatchError) verification.onWrong(error);
     });
     const stream = cut === undefined ? whole : sliced(whole, cut.start, cut.end);
     return bodyOf({ ...opened, size }, cut ?? null, stream, room, verifier);
   }
 
+  /** @throws BodyMismatchError where the length that the upstream announces is that of another body */
+  function assertAnnounced(claim: Claim, size: number | null, opened: Found): void {
+    const error = announcedWrong({ key: claim.nar.key, fileSize: size }, opened);
+    if (error !== null) throw refused(claim, opened.upstream, error);
+  }
+
+  function refused(claim: Claim, upstream: string, error: BodyMismatchError): BodyMismatchError {
+    const { key } = claim.nar;
+    refuse({ services, sources }, { key, storePath: claim.path.storePath, upstream, error });
+    return error;
+  }
+
+  /**
+   * A piece from the middle of a claimed body of `size` bytes, as it comes; null where the upstream gives the whole
+   * instead.
+   */
+  function pieceAsItComes(
+    claim: Claim,
+    piece: Piece,
+    size: number,
+    opened: Found,
+    room: Reservation,
+  ): NarAnswer | null {
+    const { range, upstream } = opened;
+    if (range === null) return null;
+    assertAnnounced(claim, size, opened);
+    if (range.start !== piece.start || range.end !== piece.end) {
+      const asked = `bytes ${piece.start}-${piece.end} of ${claim.nar.key}`;
+      const why = `${upstream} gives bytes ${range.start}-${range.end} for ${asked}`;
+      throw refused(claim, upstream, new BodyMismatchError('size', why));
+    }
+    return bodyOf({ ...opened, size }, range, opened.body, room);
+  }
+
+  function wholeOfClaim(claim: Claim, request: NarRequest, opened: Found, room: Reservation): NarAnswer {
+    const { expected } = claim;
+    assertAnnounced(claim, expected.fileSize, opened);
+    const size = expected.fileSize ?? opened.size;
+    return verified(request, opened, room, {
+      size,
+      verifier: () =>
+        createBodyVerifier({ ...expected, fileSize: size }, services.settings.verify, buffers) ?? busy(),
+      onWrong: (error) => refused(claim, opened.upstream, error),
+    });
+  }
+
   async function claimed(claim: Claim, request: NarRequest): Promise<NarAnswer> {
-    const { expected, nar } = claim;
-    if (!takesEnd(request.range, expected.fileSize)) {
-      return await through(
+    const { fileSize } = claim.expected;
+    const piece = pieceOf(request.range, fileSize);
+    if (piece !== null && fileSize !== null) {
+      const answer = await through(
         () => sources.open(claim, optionsOf(request)),
-        (opened, room) => asItComes(request, opened, room),
+        (opened, room) =>
+          pieceAsItComes(claim, piece, fileSize, opened, room) ?? wholeOfClaim(claim, request, opened, room),
       );
+      // To whom the piece lies beyond the end, that one has another body: which its whole will tell.
+      if (answer.kind !== 'unsatisfiable') return answer;
     }
     return await through(
       () => sources.open(claim, wholeOf(request)),
-      (opened, room) => {
-        const size = expected.fileSize ?? opened.size;
-        return verified(request, opened, room, {
-          size,
-          verifier: () => createBodyVerifier({ ...expected, fileSize: size }, services.settings.verify),
-          onWrong: () => sources.distrust(nar.key, opened.upstream),
-        });
-      },
+      (opened, room) => wholeOfClaim(claim, request, opened, room),
     );
   }
 
@@ -135,6 +192,8 @@ export function createPassage({ services, paths, sources, buffers }: PassagePart
         verified(request, opened, room, {
           size: opened.size,
           verifier: () => createFileVerifier(key, fileHash),
+          onWrong: (error) =>
+            refuse({ services, sources }, { key, storePath: null, upstream: opened.upstream, error }),
         }),
     );
   }
@@ -149,13 +208,14 @@ export function createPassage({ services, paths, sources, buffers }: PassagePart
     unclaimed,
     claimed,
     claimedByKey,
-    async rangeAhead(request) {
+    async rangeAhead(request, size) {
       try {
         const found = await findClaim(services, paths, request.key);
         if (found.kind !== 'claimed') return null;
         const answer = await through(
           () => sources.open(found.claim, optionsOf(request)),
-          (opened, room) => (opened.range === null ? { kind: 'missing' } : asItComes(request, opened, room)),
+          (opened, room) =>
+            pieceAsItComes(found.claim, request.range, size, opened, room) ?? { kind: 'missing' },
         );
         return answer.kind === 'body' ? answer : null;
       } catch (error) {
@@ -168,6 +228,11 @@ export function createPassage({ services, paths, sources, buffers }: PassagePart
       }
     },
   };
+}
+
+/** @throws CacheError always */
+function busy(): never {
+  throw new CacheError('busy', 'too_many_transfers', 'Too many transfers are under way: try again soon');
 }
 
 function bodyOf(
@@ -196,14 +261,14 @@ function wholeOf({ key, query, signal }: NarRequest): OpenNarOptions {
 }
 
 /**
- * Whether the answer has the last byte: with it a client may believe that it has the whole, so the whole is verified,
- * although that means to read it all. Pieces from the middle pass as they come.
+ * The range as a piece without the last byte: with that a client may believe that it has the whole, so the whole is
+ * verified, although that means to read it all. Pieces from the middle pass as they come.
  *
  * @param size bytes of the whole; null where unknown
  */
-function takesEnd(range: NarRequest['range'], size: number | null): boolean {
-  if (range === undefined || 'suffix' in range || range.end === undefined) return true;
-  return size === null || range.end >= size - 1;
+function pieceOf(range: NarRequest['range'], size: number | null): Piece | null {
+  if (range === undefined || 'suffix' in range || range.end === undefined) return null;
+  return size === null || range.end >= size - 1 ? null : { start: range.start, end: range.end };
 }
 
 /** Tells of the error that ends the stream, and passes it on. */

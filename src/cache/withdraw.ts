@@ -1,14 +1,11 @@
 import type { PathWithNar } from '../database/metadata-store.ts';
-import { collect } from '../stream/byte-stream.ts';
+import type { BucketTrust } from './bucket-trust.ts';
 import { rejustify } from './find-path.ts';
 import type { CacheServices } from './services.ts';
 import { storeNarInfo } from './store-nar-info.ts';
 import { isStillJustified, unsignedUpstreamsOf } from './trust.ts';
 
-/** What the bucket's narinfos were last checked against: public keys and upstream URLs, one a line. */
-const TRUST_KEY = 'snowcap/trusted-keys';
 const PAGE = 100;
-const MOST_TRUST_BYTES = 1024 * 1024;
 
 /**
  * A key that is no longer trusted takes its paths with it. Answers mind that by themselves, path by path; this
@@ -20,19 +17,12 @@ const MOST_TRUST_BYTES = 1024 * 1024;
  */
 export async function withdrawUntrusted(
   services: CacheServices,
+  bucketTrust: BucketTrust,
   onPathsChanged: (hashes: readonly string[]) => void,
 ): Promise<number> {
   const { storage, metadata, platform, trustedKeys } = services;
   const unsigned = unsignedUpstreamsOf(services);
-  const trust = new TextEncoder().encode([...trustedKeys.keys(), ...unsigned].sort().join('\n') + '\n');
-  const last = await storage.get(TRUST_KEY);
-  if (last !== null && last.kind === 'found') {
-    const bytes =
-      last.body.kind === 'bytes'
-        ? last.body.bytes
-        : await collect(last.body.stream, MOST_TRUST_BYTES, TRUST_KEY);
-    if (equal(bytes, trust)) return 0;
-  }
+  if (await bucketTrust.isCurrent()) return 0;
   let withdrawn = 0;
   let after = 0;
   for (;;) {
@@ -54,7 +44,7 @@ export async function withdrawUntrusted(
     // Other work goes first: this may walk over a million rows.
     await platform.clock.sleep(0);
   }
-  await storage.put(TRUST_KEY, { kind: 'bytes', bytes: trust }, { contentType: 'text/plain; charset=utf-8' });
+  await bucketTrust.record();
   if (withdrawn > 0) {
     platform.logger.warn('Paths were withdrawn: the keys that signed them are not trusted any more', {
       withdrawn,
@@ -68,8 +58,4 @@ async function restoreNarInfo(services: CacheServices, known: PathWithNar): Prom
   if (known.nar.state !== 'present') return;
   if ((await services.storage.head(`${known.path.hash}.narinfo`)) !== null) return;
   if ((await services.storage.head(known.nar.key)) !== null) await storeNarInfo(services, known);
-}
-
-function equal(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, at) => byte === b[at]);
 }

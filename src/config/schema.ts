@@ -117,8 +117,8 @@ export type LogFormat = 'pretty' | 'json';
 /** What a setting is read from: its text, or null where it is not set and has no default. */
 export type SettingTexts = Readonly<Record<SettingName, string | null>>;
 
-/** The least buffers that let a few transfers run at once. */
-const LEAST_BUFFERS = 2 ** 20;
+/** The least buffers that hold the window of a decoder and let a few transfers run at once. */
+const LEAST_BUFFERS = 16 * 2 ** 20;
 
 /**
  * The texts of all settings in, a `Config` out, or an issue for each value that is refused. An issue

@@ -11,7 +11,7 @@ export {
   isCompression,
   type Compression,
 } from './decompress/compression.ts';
-export { DecompressionError } from './decompress/decompression-error.ts';
+export { DecompressionError, type DecompressionReason } from './decompress/decompression-error.ts';
 
 /** What a stream may cost. */
 export interface DecompressLimits {
@@ -41,7 +41,8 @@ const DEFAULT_MAX_WINDOW = 128 * 1024 * 1024;
  * dictionary, brotli's large windows, the randomised blocks of bzip2 before 0.9.5.
  *
  * @throws DecompressionError while iterating, if the input is corrupt, truncated, empty, or followed by
- *   anything else (zeros too), if `maxWindow` does not suffice, or instead of the chunk that would pass `maxOutput`.
+ *   anything else (zeros too), or instead of the chunk that would pass `maxOutput` (reason `corrupt`); if `maxWindow`
+ *   or the memory does not suffice (`resources`), or what is not supported is met (`unsupported`).
  *   What the input itself throws comes through as it is.
  */
 export function decompress(

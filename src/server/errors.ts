@@ -43,5 +43,8 @@ export const onError: ErrorHandler<AppEnv> = (thrown, c) => {
       return answerError(c, 504, error.code, error.message);
     case 'busy':
       return answerError(c, 503, error.code, error.message, { 'Retry-After': '1' });
+    // One of the few statuses with which Nix does not try again.
+    case 'limit':
+      return answerError(c, 501, error.code, error.message);
   }
 };

@@ -74,7 +74,14 @@ export function observe(platform: Platform): MiddlewareHandler<AppEnv> {
       },
     };
     c.set('note', note);
-    await next();
+    try {
+      await next();
+    } catch (thrown) {
+      // hono hands only what is an Error to `onError`; the reason with which a request was aborted may be a text.
+      note.error = thrown;
+      note.left(499);
+      throw thrown;
+    }
     if (note.streaming) return;
     note.begun();
     note.end(c.res.status);

@@ -1,7 +1,7 @@
 /**
  * Counters and gauges under Prometheus names, independent of any library. A label set is given at
- * each call; the names and label names are fixed in `METRICS` so that a typing error does not make a
- * new series.
+ * each call; the names are fixed in `COUNTERS`, `HISTOGRAMS` and `GAUGES`, so that a typing error does not make a
+ * new series, and so are the label names that a driver records.
  */
 export interface Metrics {
   /** Adds `by` (default 1) to a counter. */

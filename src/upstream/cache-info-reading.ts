@@ -1,8 +1,6 @@
 import { parseCacheInfo } from '../nix/cache-info.ts';
-import { collect } from '../stream/byte-stream.ts';
-import { decodedBody } from './content-encoding.ts';
+import { smallText } from './content-encoding.ts';
 import { leave } from './response-body.ts';
-import { SMALL_BODY_LIMIT } from './settings.ts';
 import { TransportError } from './transport.ts';
 import type { TransportResponse } from './transport.ts';
 
@@ -73,12 +71,8 @@ export class CacheInfoReader {
     try {
       const response = await this.#options.request();
       if (response.status === 200) {
-        const body = await collect(
-          decodedBody(response, SMALL_BODY_LIMIT),
-          SMALL_BODY_LIMIT,
-          'nix-cache-info',
-        );
-        return { kind: 'readable', priority: parseCacheInfo(new TextDecoder().decode(body)).priority };
+        const text = await smallText(response, 'nix-cache-info');
+        return { kind: 'readable', priority: parseCacheInfo(text).priority };
       }
       await leave(response.body);
       const reason = `answered ${response.status}`;

@@ -133,6 +133,7 @@ class RacingUpstreams implements Upstreams {
         ? { accepted: false, reason: answer.reason }
         : await accept({ info: answer.info, upstream: upstream.name, allowUnsigned: upstream.allowUnsigned });
     if (acceptance.accepted) return { kind: 'yes', value: acceptance.value };
+    if (acceptance.reason === null) return { kind: 'no', reason: null };
     const reason = `${upstream.name}: ${acceptance.reason}`;
     this.#services.logger.warn('Narinfo is refused', {
       upstream: upstream.name,

@@ -3,12 +3,11 @@ import { FormatError } from '../nix/format-error.ts';
 import { parseNarInfo } from '../nix/nar-info.ts';
 import type { NarInfo } from '../nix/nar-info.ts';
 import { parseStorePath } from '../nix/store-path.ts';
-import { BodyTooLargeError, collect } from '../stream/byte-stream.ts';
+import { BodyTooLargeError } from '../stream/byte-stream.ts';
 import { redactUrl } from '../telemetry/redact.ts';
-import { decodedBody } from './content-encoding.ts';
+import { smallText } from './content-encoding.ts';
 import { InvalidAnswerError } from './invalid-answer.ts';
 import { leave } from './response-body.ts';
-import { SMALL_BODY_LIMIT } from './settings.ts';
 import type { TransportResponse } from './transport.ts';
 
 /** A narinfo that can be offered, or why it cannot. */
@@ -21,7 +20,8 @@ export type NarInfoAnswer =
  * store directory is refused.
  *
  * @param hash of the store path that was asked for
- * @throws InvalidAnswerError for an answer to a question that was not asked; TransportError if it is not whole
+ * @throws InvalidAnswerError for an answer to a question that was not asked or that cannot be decoded; TransportError
+ *   if it is not whole. Its body is left then
  */
 export async function readNarInfoResponse(
   response: TransportResponse,
@@ -33,8 +33,7 @@ export async function readNarInfoResponse(
     throw new InvalidAnswerError(`answered ${response.status} without a Range`);
   }
   try {
-    const body = await collect(decodedBody(response, SMALL_BODY_LIMIT), SMALL_BODY_LIMIT, 'The narinfo');
-    const info = parseNarInfo(new TextDecoder().decode(body), { storeDir });
+    const info = parseNarInfo(await smallText(response, 'The narinfo'), { storeDir });
     if (parseStorePath(info.storePath, storeDir).hash === hash) return { kind: 'narinfo', info };
     return { kind: 'refused', reason: `it is the narinfo of ${info.storePath}` };
   } catch (error) {

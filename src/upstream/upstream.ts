@@ -1,13 +1,15 @@
-import { encodeBase64 } from '../nix/base64.ts';
 import type { Clock } from '../platform.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { abortable } from './abortable.ts';
 import { backoffMs, isRetryableStatus, retryAfterMs } from './backoff.ts';
+import { basicAuthorization } from './basic-authorization.ts';
 import { CacheInfoReader } from './cache-info-reading.ts';
 import type { CacheInfoReading } from './cache-info-reading.ts';
 import { Circuit } from './circuit.ts';
 import { InvalidAnswerError } from './invalid-answer.ts';
 import { DeadlineError } from './race.ts';
+import { blamesRequest } from './request-blame.ts';
 import { leave } from './response-body.ts';
 import type { UpstreamSettings } from './settings.ts';
 import { TransportError } from './transport.ts';
@@ -95,7 +97,7 @@ export class Upstream {
     this.#headers = {
       // NARs are compressed already, and an encoding on top would hide their size.
       'accept-encoding': 'identity',
-      ...(credentials === null ? {} : { authorization: basic(credentials) }),
+      ...(credentials === null ? {} : { authorization: basicAuthorization(credentials) }),
     };
   }
 
@@ -138,15 +140,17 @@ export class Upstream {
 
   /**
    * One request with its retries. A 404 or 410 is missing, a 403 where it can only mean that (law 5).
+   * A fault counts against the circuit, unless the upstream blames the path of a NAR, which anybody may choose.
    *
    * @throws the signal's reason when it is aborted, unless that is a `DeadlineError`: that is a fault
    */
   async exchange<T>(request: UpstreamRequest<T>): Promise<Exchanged<T>> {
     if (this.circuit.state !== 'closed') return this.#fault('circuit-open', 'has failed too often lately');
     try {
-      const result = await this.#attempts(request);
-      if (result.kind === 'fault') this.#failed(result.fault);
+      const outcome = await this.#attempts(request);
+      if (outcome.kind === 'fault') this.#failed(outcome.fault);
       else this.#answered();
+      const result = outcome.kind === 'refused' ? this.#refused(outcome.fault) : outcome;
       this.#count(request.kind, result.kind === 'read' ? 'ok' : result.kind);
       return result;
     } catch (error) {
@@ -162,7 +166,7 @@ export class Upstream {
     }
   }
 
-  async #attempts<T>(request: UpstreamRequest<T>): Promise<Exchanged<T>> {
+  async #attempts<T>(request: UpstreamRequest<T>): Promise<Exchanged<T> | Refused> {
     const { clock, settings } = this.#services;
     for (let attempt = 1; ; attempt += 1) {
       const result = await this.#attempt(request);
@@ -176,7 +180,7 @@ export class Upstream {
     }
   }
 
-  async #attempt<T>(request: UpstreamRequest<T>): Promise<Exchanged<T> | Retry> {
+  async #attempt<T>(request: UpstreamRequest<T>): Promise<Exchanged<T> | Refused | Retry> {
     try {
       const response = await this.#send(request.kind, request);
       const { status } = response;
@@ -187,6 +191,8 @@ export class Upstream {
       if (status === 404 || status === 410) return MISSING;
       if (status === 403) return await this.#judgeForbidden(request.signal);
       const { fault } = this.#fault('status', `answered ${status}`);
+      // The path of a NAR may be anybody's; that of a narinfo is of our own making.
+      if (request.kind === 'nar' && blamesRequest(status)) return { kind: 'refused', fault };
       if (!isRetryableStatus(status)) return { kind: 'fault', fault };
       const afterMs = retryAfterMs(response.headers['retry-after'], this.#services.clock.now());
       return { kind: 'retry', fault, afterMs };
@@ -245,6 +251,12 @@ export class Upstream {
     this.#services.metrics.gauge('snowcap_upstream_circuit_open', 1, { upstream: this.name });
   }
 
+  /** No answer for the one who asked so, but no reason to leave the upstream alone (law 5). */
+  #refused(fault: UpstreamFault): Fault {
+    this.#logger.info('Upstream refuses a request', { reason: fault.message });
+    return { kind: 'fault', fault };
+  }
+
   #transportFault(error: TransportError): Fault {
     const reason = (
       {
@@ -271,24 +283,15 @@ interface Fault {
   readonly fault: UpstreamFault;
 }
 
+/** The fault is the request's: the upstream itself is well. */
+interface Refused {
+  readonly kind: 'refused';
+  readonly fault: UpstreamFault;
+}
+
 interface Retry {
   readonly kind: 'retry';
   readonly fault: UpstreamFault;
   /** What `Retry-After` asked for, in milliseconds; null where it did not. */
   readonly afterMs: number | null;
-}
-
-function basic({ user, password }: Credentials): string {
-  return `Basic ${encodeBase64(new TextEncoder().encode(`${user}:${password}`))}`;
-}
-
-/** Waits for work that others wait for too, as long as the signal allows. */
-function abortable<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return work;
-  signal.throwIfAborted();
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }

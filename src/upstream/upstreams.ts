@@ -48,8 +48,8 @@ export interface NarInfoOffer {
 
 export type Acceptance<Accepted> =
   | { readonly accepted: true; readonly value: Accepted }
-  /** A sentence for the log. */
-  | { readonly accepted: false; readonly reason: string };
+  /** A sentence for the log; null where nothing is wrong with the answer: it is "no" without a word. */
+  | { readonly accepted: false; readonly reason: string | null };
 
 export type FindResult<Accepted> =
   | { readonly kind: 'found'; readonly value: Accepted; readonly upstream: string }

@@ -161,6 +161,7 @@ describe('law 1: a range', () => {
     ['gives none', { ranges: false }],
     ['fails', { status: 500, body: '' }],
     ['has another body by now', { body: Buffer.alloc(6_500_000) }],
+    ['has a longer body by now', { body: Buffer.alloc(9_000_000) }],
   ] as const)('far ahead of a fill in flight waits for the fill where the upstream %s', async (_, answer) => {
     await have({ size: 8_000_000 });
     const end = Promise.withResolvers<void>();

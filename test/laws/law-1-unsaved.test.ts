@@ -136,6 +136,54 @@ describe.each(REASONS)('law 1: a body that is not kept because %s', (_, options)
   });
 });
 
+describe('law 1: a piece of a body that is not kept', () => {
+  const unsaved: TestCacheOptions = { settings: { maxBodySize: 1_000_000 } };
+
+  it.each<readonly [string, Behaviour]>([
+    ['chunked', { contentLength: 'chunked' }],
+    ['until the connection ends', { contentLength: 'close' }],
+    ['under a Content-Encoding', { contentEncoding: 'gzip' }],
+  ])('is cut here where the upstream gives the whole instead, %s', async (_, how) => {
+    await start(unsaved, { ...how, ranges: false, flipBitAt: 1_999_990 });
+    const seen = await nar({ range: 'bytes=10-99' });
+    expect(seen).toMatchObject({ status: 206, ended: 'clean' });
+    expect(seen.headers['content-range']).toBe(`bytes 10-99/${path.body.length}`);
+    expect(seen.bytes.equals(path.body.subarray(10, 100))).toBe(true);
+  });
+
+  it.each<readonly [string, string, Behaviour]>([
+    ['a shorter body', 'bytes=0-99', {}],
+    ['a body in which there is nothing so far', 'bytes=500-599', {}],
+    ['a shorter piece', 'bytes=0-199', { status: 206, headers: { 'Content-Range': 'bytes 0-99/*' } }],
+  ])('is an error where the upstream answers for %s', async (_, range, how) => {
+    await start(unsaved, { ...how, body: path.body.subarray(0, 100) });
+    const seen = await nar({ range });
+    expect(seen.status).toBe(502);
+    expect(seen.bytes.toString()).toMatch(/^body_mismatch: /);
+    expect(snowcap.metric('snowcap_verification_failures_total', { reason: 'size' })).toBe(1);
+  });
+});
+
+describe('law 1: a wrong body that is not kept', () => {
+  it.each<readonly [string, TestCacheOptions]>([
+    ['that a path vouches for', { settings: { maxBodySize: 1_000_000 } }],
+    ['that only its key vouches for', {}],
+  ])('%s is counted and logged as an error', async (_, options) => {
+    await start(options, { flipBitAt: 100 });
+    if (options.settings === undefined) {
+      await snowcap.close();
+      snowcap = await startTestCache({ upstreams: [upstream.url] });
+      upstream.route(`/${path.hash}.narinfo`, { status: 404 });
+    }
+    expect((await nar()).ended).toBe('broken');
+    expect(snowcap.metric('snowcap_verification_failures_total')).toBe(1);
+    expect(snowcap.logs.filter(({ level }) => level === 'error').map(({ fields }) => fields)).toMatchObject([
+      { key: path.url, upstream: upstream.url, reason: 'file-hash' },
+    ]);
+    expect(snowcap.metric('snowcap_fills_total', { result: 'verified' })).toBe(0);
+  });
+});
+
 describe('law 1: a body of unknown size that is not kept', () => {
   it.each(['bytes=0-99999999', 'bytes=150000-', 'bytes=-5'])(
     'gives %s of a wrong body never cleanly',
@@ -154,7 +202,7 @@ describe('law 1: a body of unknown size that is not kept', () => {
       publish(upstream, path, { flipBitAt: 199_000 });
       const wrong = await download(`${snowcap.url}/${key}`, { headers: { range } });
       expect(wrong.status === 206 ? wrong.ended : wrong.status).toBeOneOf(['broken', 502]);
-      expect(snowcap.metric('snowcap_fills_total')).toBe(0);
+      expect(snowcap.metric('snowcap_fills_total', { result: 'verified' })).toBe(0);
     },
   );
 });

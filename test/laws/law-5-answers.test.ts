@@ -173,6 +173,7 @@ describe.each(STATUSES)('law 5, a NAR whose path is known, where its source $nam
     expect(seen.bytes.equals(path.body)).toBe(true);
     await snowcap.settled();
     expect((await snowcap.services.storage.head(key))?.size).toBe(path.body.length);
+    expect(snowcap.logs.filter(({ message }) => message === 'Narinfo is refused')).toEqual([]);
   });
 });
 
@@ -253,6 +254,17 @@ describe('law 5: of several upstreams', () => {
     partner.route(`/${unsigned.hash}.narinfo`, { status: 500, body: '' });
     await start(upstream, partner);
     expectRefusal(await download(`${snowcap.url}/${unsigned.hash}.narinfo`), 502);
+  });
+
+  it('one whose narinfo cannot be had may have the NAR that the others lost', async () => {
+    const path = await signedPath();
+    publish(upstream, path);
+    await start(upstream, partner);
+    const key = await servedKey(snowcap, path);
+    upstream.route(`/${path.url}`, { status: 404, body: '' });
+    partner.route(`/${path.hash}.narinfo`, { status: 500, body: '' });
+    for (const method of ['GET', 'HEAD'] as const)
+      expectRefusal(await download(`${snowcap.url}/${key}`, { method }), 502);
   });
 
   it('all that time out are 504, and one that fails otherwise makes it 502', async () => {

@@ -105,6 +105,24 @@ describe('law 5: circuits', () => {
     expect(snowcap.metric('snowcap_upstream_requests_total')).toBe(asked);
   });
 
+  it.each([400, 405, 414, 431])(
+    'a stranger opens none with NARs that are refused with %i',
+    async (status) => {
+      const path = await signedPath();
+      publish(dead, path);
+      dead.route(/^\/nar\/a+/, { status, body: '' });
+      live.route(/^\/nar\/a+/, { status, body: '' });
+      for (let attempt = 0; attempt < 2 * CLIENT_ATTEMPTS; attempt += 1) {
+        const answer = await snowcap.get(`/nar/${'a'.repeat(9_000)}.nar.xz`);
+        expect(answer.status).toBe(502);
+        expect(await answer.text()).toContain(`answered ${status}`);
+      }
+      expect(snowcap.cache.upstreams().map((upstream) => upstream.circuit)).toEqual(['closed', 'closed']);
+      const { bytes } = await download(`${snowcap.url}/${await servedKey(snowcap, path)}`);
+      expect(bytes.equals(path.body)).toBe(true);
+    },
+  );
+
   it('a probe brings all of them back for the request that waits for it', async () => {
     const path = await signedPath();
     publish(live, path);

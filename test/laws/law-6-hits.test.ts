@@ -41,6 +41,7 @@ beforeEach(async () => {
     storage: 'file',
     replace: (services) => ({ metadata: breakable(services), locks: brokenLocks }),
   });
+  await snowcap.cache.startUp();
   path = await signedPath({ size: 700_000, compression: 'zstd' });
   publish(upstream, path);
   key = await servedKey(snowcap, path);

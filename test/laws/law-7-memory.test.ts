@@ -133,7 +133,7 @@ describe('law 7: memory is bounded', () => {
   });
 
   it('and so do they where the spool has no room for them and they pass unsaved', async () => {
-    await start({ SNOWCAP_SPOOL_LIMIT: '0', SNOWCAP_BUFFER_LIMIT: '8M' });
+    await start({ SNOWCAP_SPOOL_LIMIT: '0', SNOWCAP_BUFFER_LIMIT: '16M' });
     const urls = await publishLarge();
     const sizes = await Promise.all(
       urls.map((url, nth) => drain(`${snowcap.url}/${url}`, nth === 0 ? 40 * MIB : Infinity)),

@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { MetadataStore } from '../../src/database/metadata-store.ts';
+import { MetadataError, type MetadataStore } from '../../src/database/metadata-store.ts';
 import { formatPublicKey, generateSecretKey } from '../../src/nix/signing-key.ts';
 import type { SecretKey } from '../../src/nix/signing-key.ts';
 import { download } from '../support/download.ts';
@@ -156,6 +156,40 @@ describe('a key that is no longer trusted takes its paths with it', () => {
     await fill(await restart([two]), kept);
     expect(await bucketNarInfo(kept)).toContain(kept.storePath);
     expect(await bucketNarInfo(gone)).toBeNull();
+  });
+
+  it('they do not come into the bucket where another instance recorded them meanwhile', async () => {
+    const path = await signedPath({ key: one, size: 50_000 });
+    publish(upstream, path);
+    await fill(await restart([one]), path);
+    publish(upstream, await signedPath({ key: two, size: 50_000 }));
+    let looks = 0;
+    const cache = await restart([two], {
+      replace: ({ metadata }) => ({
+        metadata: withMethods<MetadataStore>(metadata, {
+          // The row is there only when this instance comes to record its own.
+          getPath: (hash) => ((looks += 1) === 1 ? Promise.resolve(null) : metadata.getPath(hash)),
+        }),
+      }),
+    });
+    expect(await status(cache, `${path.hash}.narinfo`)).toBe(404);
+    expect(looks).toBeGreaterThan(0);
+    await cache.settled();
+    expect(await bucketNarInfo(path)).toBeNull();
+  });
+
+  it('they are not served from the bucket where the index is at fault from the start', async () => {
+    const path = await signedPath({ key: one, size: 50_000 });
+    publish(upstream, path);
+    await fill(await restart([one]), path);
+    const fault = (): Promise<never> => Promise.reject(new MetadataError('Cannot read: disk I/O error'));
+    const replace: TestCacheOptions['replace'] = ({ metadata }) => ({
+      metadata: withMethods<MetadataStore>(metadata, { getPath: fault, listPaths: fault }),
+    });
+    expect(await status(await restart([two], { replace }), `${path.hash}.narinfo`)).toBe(502);
+    expect(await bucketNarInfo(path)).toContain(path.storePath);
+    // With the trust that the bucket was last checked against, the same fault costs nothing.
+    expect(await status(await restart([one], { replace }), `${path.hash}.narinfo`)).toBe(200);
   });
 
   it('a path that another instance justified in the meantime is served only if that holds here', async () => {

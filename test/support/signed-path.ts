@@ -25,6 +25,8 @@ export interface SignedPathOptions {
   readonly fileFields?: boolean;
   /** Whether the content compresses. Default false. */
   readonly prose?: boolean;
+  /** The whole NAR, in place of one that `size` and `seed` make. */
+  readonly nar?: Uint8Array;
   readonly references?: readonly string[];
 }
 
@@ -70,7 +72,7 @@ export async function upstreamPublicKey(): Promise<string> {
 /** Makes a store path with one file in it, with its NAR in the given encoding and its signed narinfo. */
 export async function signedPath(options: SignedPathOptions = {}): Promise<SignedPath> {
   const { size = 1000, seed = 1, name = 'path', compression = 'none', fileFields = true } = options;
-  const nar = narOfFile(options.prose === true ? prose(size, seed) : noise(size, seed));
+  const nar = options.nar ?? narOfFile(options.prose === true ? prose(size, seed) : noise(size, seed));
   const hash = encodeNix32(createHash('sha256').update(name).digest().subarray(0, 20));
   const body = encodedNar(nar, compression);
   const fileHash = sha256(body);
@@ -140,7 +142,11 @@ export function sha256(bytes: Uint8Array): string {
 
 /** The NAR of a regular file. */
 export function narOfFile(contents: Uint8Array): Uint8Array {
-  const parts = ['nix-archive-1', '(', 'type', 'regular', 'contents', contents, ')'];
+  return narOf('nix-archive-1', '(', 'type', 'regular', 'contents', contents, ')');
+}
+
+/** The strings of a NAR, each with its length and padding. */
+export function narOf(...parts: readonly (string | Uint8Array)[]): Uint8Array {
   return Buffer.concat(parts.map((part) => narString(typeof part === 'string' ? Buffer.from(part) : part)));
 }
 

@@ -1,8 +1,8 @@
 import type { NarWithPaths } from '../../database/metadata-store.ts';
-import { isCompression } from '../../nar/decompress.ts';
+import { type Compression, DecompressionError, isCompression } from '../../nar/decompress.ts';
 import { createSha256 } from '../../nar/sha256.ts';
-import type { ByteStream } from '../../stream/byte-stream.ts';
-import { streamOf } from '../../stream/byte-stream.ts';
+import type { BlobInfo } from '../../storage/blob-store.ts';
+import { type ByteStream, leave, streamOf } from '../../stream/byte-stream.ts';
 import { BodyMismatchError } from '../errors.ts';
 import type { CacheServices } from '../services.ts';
 import { assertNar } from './body-verifier.ts';
@@ -10,15 +10,18 @@ import { storeNarInfos } from './commit.ts';
 
 /**
  * Checks the NarHash of bodies that were stored by their FileHash only (xz and bzip2 decode slower than they
- * arrive). FileHash is outside what is signed: a mismatch removes the body and quarantines its key.
+ * arrive), and of those that the index does not call present. FileHash is outside what is signed: a mismatch removes
+ * the body and quarantines its key. A body that cannot be decoded here, but may be right, stays as it is.
  */
 export interface BackgroundVerification {
-  /** Verifies the stored NAR when those before it are done. */
-  schedule(key: string): void;
+  /**
+   * Verifies the stored NAR when those before it are done, one at a time, and makes it present, or removes it.
+   *
+   * @param onFault called where it could not be verified now
+   */
+  schedule(key: string, onFault?: () => void): void;
   /** Schedules every NAR that a process before this one left unverified. */
   resume(): Promise<void>;
-  /** Verifies the stored NAR now and makes it present, or removes it. */
-  adopt(key: string): Promise<void>;
   /** Removes the NAR and its narinfos from the store. */
   remove(key: string): Promise<void>;
   /** Resolves when nothing is scheduled. */
@@ -27,7 +30,15 @@ export interface BackgroundVerification {
   stop(): void;
 }
 
+/** What became known of a stored body. */
+type Verdict =
+  | { readonly kind: 'right' }
+  | { readonly kind: 'wrong'; readonly error: BodyMismatchError }
+  /** It cannot be decoded here, which does not prove it wrong. */
+  | { readonly kind: 'unknown'; readonly error: DecompressionError };
+
 const PAGE = 64;
+const noop = (): void => undefined;
 
 export function createBackgroundVerification(
   services: CacheServices,
@@ -35,21 +46,24 @@ export function createBackgroundVerification(
   onRemoved: (key: string) => void,
 ): BackgroundVerification {
   const { storage, metadata, platform, settings } = services;
-  const queue = new Set<string>();
+  /** In order; with each key what to call where it cannot be verified. */
+  const queue = new Map<string, () => void>();
   let running: Promise<void> | null = null;
   const stopping = new AbortController();
 
   async function work(): Promise<void> {
-    for (const key of queue) {
+    for (const [key, onFault] of queue) {
       if (stopping.signal.aborted) return;
+      // First: what is scheduled from here on may be about another body than the one that is read now.
+      queue.delete(key);
       try {
         await verify(key);
       } catch (error) {
         if (stopping.signal.aborted) return;
         platform.metrics.count('snowcap_background_failures_total', { what: 'verification' });
         platform.logger.warn('A stored NAR could not be verified now', { key, error });
+        onFault();
       }
-      queue.delete(key);
     }
   }
 
@@ -57,36 +71,72 @@ export function createBackgroundVerification(
     const named = await metadata.getNar(key);
     const [path] = named?.paths ?? [];
     if (named === null || path === undefined || named.nar.state === 'quarantined') return;
-    const stored = await storage.get(key, { signal: stopping.signal });
-    if (stored === null || stored.kind === 'unsatisfiable') return;
-    const fileHash = createSha256();
-    const body = stored.body.kind === 'bytes' ? streamOf(stored.body.bytes) : stored.body.stream;
-    const wrong = await digest(named, hashing(body, fileHash));
-    if (wrong !== null) {
-      await quarantine(key, wrong);
+    const { compression } = named.nar;
+    if (!isCompression(compression)) {
+      platform.logger.warn('A stored NAR cannot be verified: its compression is unknown', {
+        key,
+        compression,
+      });
       return;
     }
-    if (await metadata.markVerified(key, named.nar.generation)) return;
-    const present = { fileHash: fileHash.digest(), fileSize: stored.size };
-    await storeNarInfos({ services, onPathsChanged }, key, present);
-    await metadata.markPresent(key, { ...present, verification: 'nar', at: platform.clock.now() });
+    const stored = await storage.get(key, { signal: stopping.signal });
+    if (stored === null || stored.kind === 'unsatisfiable') return;
+    const body = stored.body.kind === 'bytes' ? streamOf(stored.body.bytes) : stored.body.stream;
+    const fileHash = createSha256();
+    let verdict: Verdict;
+    try {
+      verdict = await digest({ key, ...path }, compression, hashing(body, fileHash));
+    } finally {
+      // What reads it may have failed before its first chunk.
+      await leave(body);
+    }
+    switch (verdict.kind) {
+      case 'wrong':
+        return await quarantine(key, verdict.error);
+      case 'unknown':
+        platform.logger.warn('A stored NAR cannot be verified here', { key, error: verdict.error });
+        return;
+      case 'right':
+        return await record(named, stored, fileHash.digest());
+    }
   }
 
-  /** What is wrong with the body; null where it is the NAR that was signed. */
-  async function digest({ nar, paths }: NarWithPaths, body: ByteStream): Promise<BodyMismatchError | null> {
-    const [path] = paths;
-    if (path === undefined || !isCompression(nar.compression)) return null;
+  /** @throws what the storage throws, and what else says nothing of the body */
+  async function digest(
+    expected: Parameters<typeof assertNar>[0],
+    compression: Compression,
+    body: ByteStream,
+  ): Promise<Verdict> {
     try {
-      const limits = { maxOutput: path.narSize };
-      assertNar({ key: nar.key, ...path }, await services.digestNar(body, nar.compression, limits));
-      return null;
+      assertNar(expected, await services.digestNar(body, compression, { maxOutput: expected.narSize }));
+      return { kind: 'right' };
     } catch (error) {
-      if (error instanceof BodyMismatchError) return error;
-      if (error instanceof Error && error.name === 'DecompressionError') {
-        return new BodyMismatchError('encoding', `${nar.key}: ${error.message}`, { cause: error });
-      }
-      throw error;
+      if (error instanceof BodyMismatchError) return { kind: 'wrong', error };
+      if (!(error instanceof DecompressionError)) throw error;
+      if (error.reason !== 'corrupt') return { kind: 'unknown', error };
+      const mismatch = new BodyMismatchError('encoding', `${expected.key}: ${error.message}`, {
+        cause: error,
+      });
+      return { kind: 'wrong', error: mismatch };
     }
+  }
+
+  /** The body was right when it was read, which may be long ago: what holds by now decides what is recorded. */
+  async function record({ nar }: NarWithPaths, read: BlobInfo, fileHash: string): Promise<void> {
+    const { key } = nar;
+    if (await metadata.markVerified(key, nar.generation)) return;
+    const now = (await metadata.getNar(key))?.nar;
+    if (now === undefined || now.state === 'quarantined') return;
+    if (now.generation !== nar.generation) {
+      // Stored anew, and maybe removed again: another body than the one that was read.
+      if (now.state !== 'present' || now.verification !== 'nar') queue.set(key, noop);
+      return;
+    }
+    const blob = await storage.head(key);
+    if (blob === null || blob.size !== read.size) return;
+    const present = { fileHash, fileSize: read.size };
+    await storeNarInfos({ services, onPathsChanged }, key, present);
+    await metadata.markPresent(key, { ...present, verification: 'nar', at: platform.clock.now() });
   }
 
   async function quarantine(key: string, wrong: BodyMismatchError): Promise<void> {
@@ -115,8 +165,8 @@ export function createBackgroundVerification(
   }
 
   return {
-    schedule(key) {
-      queue.add(key);
+    schedule(key, onFault = noop) {
+      queue.set(key, onFault);
       start();
     },
     async resume() {
@@ -126,13 +176,12 @@ export function createBackgroundVerification(
         const page = await metadata.listUnverified(after, PAGE);
         const last = page.at(-1);
         if (last === undefined || stopping.signal.aborted) return;
-        for (const nar of page) queue.add(nar.key);
+        for (const nar of page) queue.set(nar.key, noop);
         after = last.id;
         start();
         await running;
       }
     },
-    adopt: verify,
     remove,
     async idle() {
       while (running !== null) await running;

@@ -1,7 +1,8 @@
-import { type Compression, isCompression } from '../../nar/decompress.ts';
+import { type Compression, DecompressionError, isCompression } from '../../nar/decompress.ts';
 import { createNarDigester, type NarDigest } from '../../nar/digest.ts';
 import { createSha256 } from '../../nar/sha256.ts';
-import { BodyMismatchError } from '../errors.ts';
+import type { Budget } from '../budget.ts';
+import { BodyMismatchError, CacheError } from '../errors.ts';
 
 /** What is known of a body before it is read; it is verified against all of it. */
 export interface ExpectedBody {
@@ -39,10 +40,31 @@ export interface BodyVerifier {
 const QUICK: ReadonlySet<Compression> = new Set(['zstd', 'br', 'gzip']);
 
 /**
- * FileHash and size are checked always; NarHash inline where decoding is quick, or where no FileHash is
- * known (then nothing else would tell a wrong body).
+ * The most bytes that the window of a decoder may take while a body passes: any number of them run at once. `xz -6`,
+ * `zstd -19` and all that Nix writes by default need no more.
  */
-export function createBodyVerifier(expected: ExpectedBody, verify: 'nar' | 'file'): BodyVerifier {
+const MOST_INLINE_WINDOW = 8 * 1024 * 1024;
+
+/** What decoders take whose format sets it, in bytes. */
+const FIXED_WINDOW: Readonly<Partial<Record<Compression, number>>> = {
+  gzip: 32 * 1024,
+  bzip2: 4 * 1024 * 1024,
+};
+
+/**
+ * FileHash and size are checked always; NarHash inline where decoding is quick, or where no FileHash is known (then
+ * nothing else would tell a wrong body). Where a FileHash is known and the NAR cannot be decoded within the memory
+ * there is, the body counts as verified by its FileHash only.
+ *
+ * @param buffers from which the decoder's window is taken, until the verifier has finished or is aborted
+ * @returns null where `buffers` has no room for the window, and no FileHash is known
+ * @throws BodyMismatchError for an unknown compression
+ */
+export function createBodyVerifier(
+  expected: ExpectedBody,
+  verify: 'nar' | 'file',
+  buffers: Budget,
+): BodyVerifier | null {
   const { compression } = expected;
   if (!isCompression(compression)) {
     throw new BodyMismatchError(
@@ -52,8 +74,9 @@ export function createBodyVerifier(expected: ExpectedBody, verify: 'nar' | 'file
   }
   const inline =
     compression !== 'none' && (expected.fileHash === null || (verify === 'nar' && QUICK.has(compression)));
+  const nar = inline ? createInlineNar(expected, compression, buffers) : null;
+  if (inline && nar === null && expected.fileHash === null) return null;
   const fileHash = createSha256();
-  const digester = inline ? createNarDigester(compression, { maxOutput: expected.narSize }) : null;
   let size = 0;
 
   return {
@@ -66,7 +89,7 @@ export function createBodyVerifier(expected: ExpectedBody, verify: 'nar' | 'file
         );
       }
       fileHash.update(chunk);
-      if (digester !== null) await decoded(expected, () => digester.push(chunk));
+      await nar?.push(chunk);
     },
     async finish() {
       if (expected.fileSize !== null && size !== expected.fileSize) {
@@ -83,13 +106,82 @@ export function createBodyVerifier(expected: ExpectedBody, verify: 'nar' | 'file
         );
       }
       if (compression === 'none') assertNar(expected, { narHash: actual, narSize: size });
-      else if (digester !== null) assertNar(expected, await decoded(expected, () => digester.finish()));
-      const checked = compression === 'none' || digester !== null;
+      const checked = compression === 'none' || ((await nar?.finish()) ?? false);
       return { fileHash: actual, fileSize: size, verification: checked ? 'nar' : 'file' };
     },
     abort() {
-      digester?.abort();
+      nar?.abort();
     },
+  };
+}
+
+/** The NAR of a body, decoded while the body passes by. */
+interface InlineNar {
+  /** @throws as `finish` does, as soon as that is known */
+  push(chunk: Uint8Array): Promise<void>;
+  /**
+   * @returns whether the NAR is the one that was signed; false where that could not be told and a FileHash is known
+   * @throws BodyMismatchError where it is not; CacheError where that could not be told and nothing else would tell
+   */
+  finish(): Promise<boolean>;
+  abort(): void;
+}
+
+/** @returns null where `buffers` has no room for the decoder's window */
+function createInlineNar(
+  expected: ExpectedBody,
+  compression: Compression,
+  buffers: Budget,
+): InlineNar | null {
+  // What is decoded never fills more of a window than there is of the NAR.
+  const most = FIXED_WINDOW[compression] ?? MOST_INLINE_WINDOW;
+  const window = buffers.reserve(Math.min(most, expected.narSize));
+  if (window === null) return null;
+  const limits = { maxOutput: expected.narSize, maxWindow: MOST_INLINE_WINDOW };
+  const digester = createNarDigester(compression, limits);
+  let state: 'decoding' | 'given up' | 'ended' = 'decoding';
+
+  function end(reason: 'given up' | 'ended'): void {
+    if (state === 'decoding') state = reason;
+    digester.abort();
+    window?.release();
+  }
+
+  /** What the step gives; null once the decoder has given up a body that its FileHash vouches for. */
+  async function decoded<T>(step: () => Promise<T>): Promise<T | null> {
+    if (state === 'given up') return null;
+    try {
+      return await step();
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      if (error instanceof DecompressionError && error.reason === 'corrupt') {
+        throw new BodyMismatchError('encoding', `${expected.key} does not decode as ${compression}: ${why}`, {
+          cause: error,
+        });
+      }
+      // Our own limit, or lack of memory: it says nothing of the body.
+      if (state === 'ended' || expected.fileHash === null) {
+        throw new CacheError('fault', 'internal_error', `${expected.key} cannot be verified here: ${why}`, {
+          cause: error,
+        });
+      }
+      end('given up');
+      return null;
+    }
+  }
+
+  return {
+    async push(chunk) {
+      await decoded(() => digester.push(chunk));
+    },
+    async finish() {
+      const digest = await decoded(() => digester.finish());
+      end('ended');
+      if (digest === null) return false;
+      assertNar(expected, digest);
+      return true;
+    },
+    abort: () => end('ended'),
   };
 }
 
@@ -133,23 +225,6 @@ export function assertNar(expected: Pick<ExpectedBody, 'key' | 'narHash' | 'narS
     throw new BodyMismatchError(
       'nar-hash',
       `${expected.key} has NarHash ${nar.narHash}, ${expected.narHash} is signed`,
-    );
-  }
-}
-
-/** What does not decode is not what was announced. */
-async function decoded<T>(expected: ExpectedBody, step: () => Promise<T>): Promise<T> {
-  try {
-    return await step();
-  } catch (error) {
-    if (error instanceof BodyMismatchError) throw error;
-    const why = error instanceof Error ? error.message : String(error);
-    throw new BodyMismatchError(
-      'encoding',
-      `${expected.key} does not decode as ${expected.compression}: ${why}`,
-      {
-        cause: error,
-      },
     );
   }
 }

@@ -50,7 +50,7 @@ async function store(
   if (!put.written && (put.size !== verified.fileSize || claim.expected.fileHash === null)) {
     // Somebody stored other bytes first, or bytes that only a look at them can tell: the first wins.
     platform.logger.warn('Another writer stored this NAR first; what it stored is verified', { key });
-    await context.verification.adopt(key);
+    context.verification.schedule(key);
     return;
   }
   const stored: StoredNar = { ...verified, at: platform.clock.now() };

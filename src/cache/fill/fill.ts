@@ -1,18 +1,19 @@
 import type { NarRecord } from '../../database/metadata-store.ts';
-import type { SpoolFile } from '../../spool/spool.ts';
 import { type ByteStream, leave } from '../../stream/byte-stream.ts';
+import { isCompression } from '../../nar/decompress.ts';
 import type { OpenedNar } from '../../upstream/upstreams.ts';
-import type { Reservation } from '../budget.ts';
 import { BodyMismatchError, CacheError } from '../errors.ts';
 import { faultOf } from '../faults.ts';
-import { createBodyVerifier, type ExpectedBody } from './body-verifier.ts';
+import { type BodyVerifier, createBodyVerifier } from './body-verifier.ts';
 import { type Claim, findClaim } from './claim.ts';
 import { commit } from './commit.ts';
 import { type FillLock, heartbeat, lockFill, unlockFill } from './fill-lock.ts';
 import { Flight } from './flight.ts';
 import type { FillContext } from './fills.ts';
 import { noteMissingBody } from './missing-body.ts';
+import { announcedWrong, refuse } from './refuse.ts';
 import { resuming } from './resume.ts';
+import { giveUp, makeRoom } from './room.ts';
 
 /** What those who wait for a fill learn as soon as the upstream has answered. */
 export type FillOpening =
@@ -26,11 +27,6 @@ export type FillOpening =
   | { readonly kind: 'unsaved'; readonly claim: Claim }
   /** No path vouches for it: each reader opens it for itself. */
   | { readonly kind: 'unclaimed' };
-
-/** Bodies up to this size are kept in memory while they are in flight. */
-const IN_MEMORY_BYTES = 1024 * 1024;
-/** What an encoding may add to a NAR that does not compress, beside 1/32 of its size. */
-const ENCODING_OVERHEAD_BYTES = 64 * 1024;
 
 /**
  * One download-and-store of one NAR: found, opened, streamed to all its readers and verified at once, then
@@ -111,7 +107,10 @@ export class Fill {
 
   async #download(claim: Claim, lock: FillLock): Promise<void> {
     const { services, sources } = this.#context;
-    const unfit = this.#unfit(claim.expected.fileSize);
+    const { compression, fileSize } = claim.expected;
+    const unfit = isCompression(compression)
+      ? this.#unfit(fileSize)
+      : `compression ${compression} is unknown`;
     if (unfit !== null) {
       this.#unsaved(claim, unfit);
       return;
@@ -124,41 +123,38 @@ export class Fill {
     }
     const size = claim.expected.fileSize ?? opened.size;
     const refusal = announcedWrong(claim.expected, opened) ?? this.#unfit(size);
-    const room = refusal === null ? await this.#makeRoom(claim.expected, size) : null;
-    if (room === null) {
+    const expected = { ...claim.expected, fileSize: size };
+    const room = refusal === null ? await makeRoom(this.#context, expected, size) : null;
+    const { verify } = services.settings;
+    const verifier = room === null ? null : createBodyVerifier(expected, verify, this.#context.buffers);
+    if (room === null || verifier === null) {
+      await giveUp(room);
       await leave(opened.body);
       if (refusal instanceof BodyMismatchError) {
         this.#refuse(claim, opened.upstream, refusal);
         throw refusal;
       }
-      this.#unsaved(claim, refusal ?? 'no room in the spool');
+      this.#unsaved(claim, refusal ?? 'no room in the spool or for its decoder');
       return;
     }
-    const { expected } = claim;
     const flight = new Flight(room.file, size, {
       onUnread: () => this.#unread(flight),
-      onDiscarded: () => room.reservation.release(),
+      onDiscarded: () => room.release(),
     });
+    this.#opened.resolve({ kind: 'flight', flight });
     try {
-      const verifier = createBodyVerifier({ ...expected, fileSize: size }, services.settings.verify);
-      this.#opened.resolve({ kind: 'flight', flight });
-      try {
-        const body = this.#wholeBody(claim, opened);
-        await this.#receive(body, flight, verifier, room.reservation.bytes, heartbeat(services, lock));
-        const verified = await verifier.finish();
-        flight.verified();
-        this.#context.onEnd('verified');
-        await commit(this.#context, claim, flight, verified);
-      } finally {
-        verifier.abort();
-      }
+      const body = this.#wholeBody(claim, opened);
+      await this.#receive(body, flight, verifier, room.bytes, heartbeat(services, lock));
+      const verified = await verifier.finish();
+      verifier.abort();
+      flight.verified();
+      this.#context.onEnd('verified');
+      await commit(this.#context, claim, flight, verified);
     } catch (error) {
+      verifier.abort();
       const fault = faultOf(this.#cancel.signal.aborted ? this.#cancel.signal.reason : error);
       if (fault instanceof BodyMismatchError) this.#refuse(claim, opened.upstream, fault);
       flight.fail(fault);
-      // Where it failed before there was a flight to read.
-      this.#opened.reject(fault);
-      await leave(opened.body).catch(() => undefined);
       this.#context.onEnd(fault.code);
       services.platform.logger.warn('A fill failed', {
         key: this.key,
@@ -180,7 +176,7 @@ export class Fill {
   async #receive(
     body: ByteStream,
     flight: Flight,
-    verifier: ReturnType<typeof createBodyVerifier>,
+    verifier: BodyVerifier,
     room: number,
     beat: () => void,
   ): Promise<void> {
@@ -216,30 +212,6 @@ export class Fill {
     return size !== null && size > maxBodySize ? `larger than the budget of ${maxBodySize} bytes` : null;
   }
 
-  async #makeRoom(
-    expected: ExpectedBody,
-    size: number | null,
-  ): Promise<{ readonly file: SpoolFile; readonly reservation: Reservation } | null> {
-    const { buffers, spoolSpace, services } = this.#context;
-    const most = size ?? Math.ceil(expected.narSize * (1 + 1 / 32)) + ENCODING_OVERHEAD_BYTES;
-    const inMemory = most <= IN_MEMORY_BYTES ? buffers.reserve(most) : null;
-    if (inMemory !== null)
-      return { file: await services.memorySpool.create(this.key), reservation: inMemory };
-    if (services.spool === null) return null;
-    const onDisk = spoolSpace.reserve(most);
-    if (onDisk === null) return null;
-    try {
-      return { file: await services.spool.create(this.key), reservation: onDisk };
-    } catch (error) {
-      onDisk.release();
-      services.platform.logger.error('The spool cannot be written: a body passes through unsaved', {
-        key: this.key,
-        error,
-      });
-      return null;
-    }
-  }
-
   #unread(flight: Flight): void {
     const { platform } = this.#context.services;
     if (platform.fillsOutliveClients && flight.spoolFault === undefined) return;
@@ -247,27 +219,6 @@ export class Fill {
   }
 
   #refuse(claim: Claim, upstream: string, error: BodyMismatchError): void {
-    const { platform } = this.#context.services;
-    this.#context.sources.distrust(this.key, upstream);
-    platform.metrics.count('snowcap_verification_failures_total', { reason: error.reason });
-    platform.logger.error('An upstream gave a wrong body: nothing of it was stored', {
-      key: this.key,
-      storePath: claim.path.storePath,
-      upstream,
-      reason: error.reason,
-      error,
-    });
+    refuse(this.#context, { key: this.key, storePath: claim.path.storePath, upstream, error });
   }
-}
-
-/** A length that contradicts what the narinfo says needs no download to be refused. */
-function announcedWrong(
-  expected: ExpectedBody,
-  opened: OpenedNar & { kind: 'found' },
-): BodyMismatchError | null {
-  if (expected.fileSize === null || opened.size === null || opened.size === expected.fileSize) return null;
-  return new BodyMismatchError(
-    'size',
-    `${opened.upstream} gives ${opened.size} bytes for ${expected.key}, ${expected.fileSize} were announced`,
-  );
 }

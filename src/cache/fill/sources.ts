@@ -1,5 +1,11 @@
 import { LRUCache } from 'lru-cache';
-import type { NarLocation, OpenedNar, OpenNarOptions, UpstreamFault } from '../../upstream/upstreams.ts';
+import type {
+  FindResult,
+  NarLocation,
+  OpenedNar,
+  OpenNarOptions,
+  UpstreamFault,
+} from '../../upstream/upstreams.ts';
 import type { CacheServices } from '../services.ts';
 import type { Claim } from './claim.ts';
 
@@ -25,14 +31,16 @@ export function createSources(services: CacheServices): Sources {
   }
 
   /** Another upstream that gives the same bytes, as far as its narinfo tells. */
-  async function alternative(claim: Claim, signal: AbortSignal | undefined): Promise<NarLocation | null> {
+  function alternative(claim: Claim, signal: AbortSignal | undefined): Promise<FindResult<NarLocation>> {
     const { nar, path } = claim;
-    const result = await upstreams.findNarInfo<NarLocation>(
+    return upstreams.findNarInfo<NarLocation>(
       path.hash,
       ({ info, upstream }) => {
+        // These are left out on purpose, whatever they give.
+        if (upstream === nar.source?.upstream || isDistrusted(nar.key, upstream)) {
+          return Promise.resolve({ accepted: false, reason: null });
+        }
         const same =
-          upstream !== nar.source?.upstream &&
-          !isDistrusted(nar.key, upstream) &&
           info.narHash === path.narHash &&
           info.compression === nar.compression &&
           (nar.fileHash === null || info.fileHash === null || info.fileHash === nar.fileHash);
@@ -44,7 +52,6 @@ export function createSources(services: CacheServices): Sources {
       },
       signal === undefined ? {} : { signal },
     );
-    return result.kind === 'found' ? result.value : null;
   }
 
   return {
@@ -65,8 +72,9 @@ export function createSources(services: CacheServices): Sources {
       const recordedFirst = source !== null && !isDistrusted(nar.key, source.upstream);
       const elsewhere = async (): Promise<OpenedNar | null> => {
         const other = await alternative(claim, options.signal);
-        if (other !== null) return await attempt(() => upstreams.openNar(other, options));
-        return null;
+        // One who may have it could not be asked: then it is not missing (law 5).
+        if (other.kind === 'fault') fault ??= other.fault;
+        return other.kind === 'found' ? await attempt(() => upstreams.openNar(other.value, options)) : null;
       };
       const underSamePath = (): Promise<OpenedNar | null> =>
         attempt(() => upstreams.findNar(nar.key, options));

@@ -36,7 +36,9 @@ export function corrupt(): DecompressionError {
 export async function readBlock(bits: BitSource, entries: Uint32Array): Promise<SortedBlock> {
   if (!bits.has(LOOKAHEAD)) await bits.refill(LOOKAHEAD);
   if (bits.read(1) === 1) {
-    throw new DecompressionError('bzip2', 'randomised blocks (of bzip2 before 0.9.5) are not supported');
+    throw new DecompressionError('bzip2', 'randomised blocks (of bzip2 before 0.9.5) are not supported', {
+      reason: 'unsupported',
+    });
   }
   const origin = bits.read(24);
   const alphabet = readAlphabet(bits);

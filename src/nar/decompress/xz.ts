@@ -95,7 +95,7 @@ class XzDecoder {
     this.#exports = exports;
     this.#maxWindow = maxWindow;
     this.#context = exports.create_context();
-    if (this.#context === 0) throw new DecompressionError('xz', 'there is no memory for the decoder');
+    if (this.#context === 0) throw beyondMemory('there is no memory for the decoder');
     this.#ownMemory = exports.memory.buffer.byteLength + OWN_MEMORY;
     this.bufferSize = this.#word(WORD.bufferSize);
   }
@@ -115,10 +115,7 @@ class XzDecoder {
     const result = this.#exports.get_next_output(this.#context);
     // The dictionary is allocated when its size is met, and the memory of an instance never shrinks.
     if (this.#exports.memory.buffer.byteLength > this.#ownMemory + this.#maxWindow) {
-      throw new DecompressionError(
-        'xz',
-        `the dictionary takes more than the ${this.#maxWindow} bytes allowed`,
-      );
+      throw beyondMemory(`the dictionary takes more than the ${this.#maxWindow} bytes allowed`);
     }
     if (result === RESULT.ok || result === RESULT.streamEnd) return result === RESULT.streamEnd;
     throw failure(result);
@@ -154,14 +151,22 @@ function failure(result: number): DecompressionError {
         'the input, or what follows its last stream, is not in this format',
       );
     case RESULT.noMemory:
-      return new DecompressionError('xz', 'there is no memory for the dictionary');
+      return beyondMemory('there is no memory for the dictionary');
     case RESULT.aboveMemoryLimit:
-      return new DecompressionError('xz', 'the dictionary is larger than the 64 MiB that are supported');
+      return unsupported('the dictionary is larger than the 64 MiB that are supported');
     case RESULT.unsupportedOptions:
-      return new DecompressionError('xz', 'it uses a filter or a check that is not supported');
+      return unsupported('it uses a filter or a check that is not supported');
     case RESULT.corrupt:
       return new DecompressionError('xz', 'the data is corrupt');
     default:
-      return new DecompressionError('xz', `the decoder failed with code ${result}`);
+      return unsupported(`the decoder failed with code ${result}`);
   }
+}
+
+function beyondMemory(why: string): DecompressionError {
+  return new DecompressionError('xz', why, { reason: 'resources' });
+}
+
+function unsupported(why: string): DecompressionError {
+  return new DecompressionError('xz', why, { reason: 'unsupported' });
 }

@@ -1,7 +1,12 @@
 import { constants, createBrotliDecompress, createGunzip, createZstdDecompress } from 'node:zlib';
 import type { ByteStream } from '../../stream/byte-stream.ts';
 import type { Compression } from './compression.ts';
-import { DecompressionError, truncated } from './decompression-error.ts';
+import {
+  DecompressionError,
+  type DecompressionReason,
+  truncated,
+  windowTooLarge,
+} from './decompression-error.ts';
 import { ZstdFrames } from './zstd-frames.ts';
 
 /** What is used of node:zlib's transform streams. */
@@ -114,8 +119,28 @@ async function* transform(
 }
 
 function explain(error: Error, compression: Compression): DecompressionError {
-  if ('code' in error && error.code === 'Z_BUF_ERROR') return truncated(compression);
-  return new DecompressionError(compression, error.message, { cause: error });
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
+  if (code === 'Z_BUF_ERROR') return truncated(compression);
+  return new DecompressionError(compression, error.message, { reason: reasonOf(code), cause: error });
+}
+
+/** By the codes of node:zlib: those of zlib and zstd as they are named there, those of brotli behind `ERR__`. */
+function reasonOf(code: string): DecompressionReason {
+  switch (code) {
+    case 'Z_MEM_ERROR':
+    case 'ZSTD_error_memory_allocation':
+    case 'ZSTD_error_frameParameter_windowTooLarge':
+      return 'resources';
+    // A dictionary that nobody has, or bits that are reserved for what comes after RFC 8878.
+    case 'ZSTD_error_dictionary_wrong':
+    case 'ZSTD_error_frameParameter_unsupported':
+    case 'ZSTD_error_version_unsupported':
+    // The mark of a large window, which RFC 7932 does not know.
+    case 'ERR__ERROR_FORMAT_WINDOW_BITS':
+      return 'unsupported';
+    default:
+      return code.startsWith('ERR__ERROR_ALLOC_') ? 'resources' : 'corrupt';
+  }
 }
 
 async function* cutZstdFrames(stream: ByteStream, maxWindow: number): AsyncGenerator<Uint8Array, void, void> {
@@ -134,12 +159,7 @@ async function* checkBrotliWindow(
     if (!checked && first !== undefined) {
       checked = true;
       const window = 2 ** brotliWindowBits(first) - 16;
-      if (window > maxWindow) {
-        throw new DecompressionError(
-          'br',
-          `the window takes ${window} bytes, more than the ${maxWindow} allowed`,
-        );
-      }
+      if (window > maxWindow) throw windowTooLarge('br', window, maxWindow);
     }
     yield chunk;
   }

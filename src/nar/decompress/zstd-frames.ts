@@ -1,4 +1,4 @@
-import { DecompressionError, truncated } from './decompression-error.ts';
+import { DecompressionError, truncated, windowTooLarge } from './decompression-error.ts';
 
 const FRAME_MAGIC = 0xfd2fb528;
 const SKIPPABLE_MAGIC = 0x184d2a50;
@@ -142,12 +142,7 @@ export class ZstdFrames {
       const base = 2 ** (10 + (descriptor >> 3));
       window = base + (base / 8) * (descriptor & 7);
     }
-    if (window > this.#maxWindow) {
-      throw new DecompressionError(
-        'zstd',
-        `the window takes ${window} bytes, more than the ${this.#maxWindow} allowed`,
-      );
-    }
+    if (window > this.#maxWindow) throw windowTooLarge('zstd', window, this.#maxWindow);
   }
 
   #littleEndian(at: number, size: number): number {

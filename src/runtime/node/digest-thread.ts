@@ -1,4 +1,5 @@
 import { parentPort } from 'node:worker_threads';
+import { DecompressionError } from '../../nar/decompress.ts';
 import { createNarDigester, type NarDigester } from '../../nar/digest.ts';
 import type { FromThread, ToThread } from './threaded-digest.ts';
 
@@ -30,8 +31,16 @@ port.on('message', (message: ToThread) => {
     (error: unknown) => {
       digester?.abort();
       digester = null;
-      const { name, message: text } = error instanceof Error ? error : new Error(String(error));
-      port.postMessage({ kind: 'error', name, message: text } satisfies FromThread);
+      port.postMessage(answerOf(error));
     },
   );
 });
+
+function answerOf(error: unknown): FromThread {
+  if (error instanceof DecompressionError) {
+    const { compression, reason, why } = error;
+    return { kind: 'undecodable', compression, reason, why };
+  }
+  const { name, message } = error instanceof Error ? error : new Error(String(error));
+  return { kind: 'error', name, message };
+}

@@ -162,7 +162,7 @@ describe('values', () => {
     ['2T', 2 * 1024 ** 4],
     ['2048K', 2048 * 1024],
   ])('reads a size of %s as %d bytes', async (text, bytes) => {
-    expect((await configOf({ SNOWCAP_BUFFER_LIMIT: text })).bufferLimit).toBe(bytes);
+    expect((await configOf({ SNOWCAP_MAX_SIZE: text })).maxSize).toBe(bytes);
   });
 
   it.each(['64MB', '1.5G', '-1', 'x', '1e9', '64 M M', '9999999999T', '1P'])(
@@ -176,7 +176,7 @@ describe('values', () => {
 
   it('refuses buffers that are too small for a transfer', async () => {
     expect(await problemsOf({ SNOWCAP_BUFFER_LIMIT: '1K' })).toEqual([
-      'SNOWCAP_BUFFER_LIMIT: expected at least 1048576 bytes, given "1K"',
+      'SNOWCAP_BUFFER_LIMIT: expected at least 16777216 bytes, given "1K"',
     ]);
   });
 

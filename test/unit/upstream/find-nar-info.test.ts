@@ -148,13 +148,21 @@ describe('An answer is refused, and counts as "no",', () => {
   });
 });
 
+test('An answer that is left out without a reason counts as "no", and nothing is said of it', async () => {
+  const { transport, upstreams, log } = world([A]);
+  transport.answer(at(A), NARINFO);
+  const result = await upstreams.findNarInfo(HASH, () => Promise.resolve({ accepted: false, reason: null }));
+  expect(result).toEqual({ kind: 'missing', refused: [] });
+  expect(log.join('\n')).not.toContain('refused');
+});
+
 test('A Content-Encoding is undone', async () => {
   const { transport, upstreams } = world([A]);
   transport.answer(at(A), { body: gzipSync(narInfoText()), headers: { 'content-encoding': 'gzip' } });
   expect((await upstreams.findNarInfo(HASH, acceptAll)).kind).toBe('found');
 });
 
-test('A Content-Encoding that cannot be undone is a fault', async () => {
+test('A Content-Encoding that cannot be undone is a fault, and the body is left', async () => {
   const { transport, upstreams } = world([A]);
   transport.answer(at(A), { body: 'x', headers: { 'content-encoding': 'compress' } });
   expect(await upstreams.findNarInfo(HASH, acceptAll)).toMatchObject({
@@ -164,6 +172,16 @@ test('A Content-Encoding that cannot be undone is a fault', async () => {
       message: `${A} answered with Content-Encoding "compress", which cannot be undone`,
     },
   });
+  expect(transport.to(at(A))[0]?.bodyDone).toBe(true);
+});
+
+test('A nix-cache-info under a Content-Encoding that cannot be undone is left', async () => {
+  const { transport, upstreams, metrics } = world([A]);
+  transport.answer(`${A}/nix-cache-info`, { body: 'x', headers: { 'content-encoding': 'compress' } });
+  await upstreams.findNarInfo(HASH, acceptAll);
+  await settle();
+  expect(transport.to(`${A}/nix-cache-info`).map(({ bodyDone }) => bodyDone)).toEqual([true]);
+  expect(metrics.join()).toContain('"kind":"cache-info","outcome":"missing"');
 });
 
 test('An error of the acceptance itself ends the search with it', async () => {
@@ -173,92 +191,6 @@ test('An error of the acceptance itself ends the search with it', async () => {
   const broken = new Error('index is broken');
   await expect(upstreams.findNarInfo(HASH, () => Promise.reject(broken))).rejects.toBe(broken);
   expect(transport.to(at(B))[0]?.aborted).toBe(true);
-});
-
-describe('The race', () => {
-  test('asks all at once, and the better one wins although it is a little slower', async () => {
-    const { clock, transport, upstreams } = world([`${A}?priority=10`, `${B}?priority=20`]);
-    const late = Promise.withResolvers<Answer>();
-    transport.answer(at(A), late.promise);
-    transport.answer(at(B), NARINFO);
-    const found = upstreams.findNarInfo(HASH, acceptAll);
-    await clock.advance(149);
-    expect(transport.seen).toHaveLength(2);
-    late.resolve(NARINFO);
-    expect(await found).toMatchObject({ value: A });
-  });
-
-  test('gives the worse one the win after the hedge, and cancels the better one', async () => {
-    const { clock, transport, upstreams } = world([`${A}?priority=10`, `${B}?priority=20`]);
-    transport.answer(at(A), 'hang');
-    transport.answer(at(B), NARINFO);
-    const found = upstreams.findNarInfo(HASH, acceptAll);
-    await clock.advance(149);
-    expect(transport.to(at(A))[0]?.aborted).toBe(false);
-    await clock.advance(1);
-    expect(await found).toMatchObject({ value: B });
-    expect(transport.to(at(A))[0]?.aborted).toBe(true);
-    expect(clock.waiting).toBe(0);
-    expect(upstreams.status()[0]).toMatchObject({ circuit: 'closed', lastFault: null });
-  });
-
-  test('does not wait for better ones that said no, nor for worse ones', async () => {
-    const { transport, upstreams } = world([
-      `${A}?priority=10`,
-      `${B}?priority=20`,
-      'http://c.test?priority=30',
-    ]);
-    transport.answer(at(B), NARINFO);
-    transport.answer(at('http://c.test'), 'hang');
-    expect(await upstreams.findNarInfo(HASH, acceptAll)).toMatchObject({ value: B });
-    expect(transport.to(at('http://c.test'))[0]?.aborted).toBe(true);
-  });
-
-  test('stops waiting for one that lost three hedges, asks it nevertheless, and tries again later', async () => {
-    const { clock, transport, upstreams } = world([`${A}?priority=10`, `${B}?priority=20`]);
-    transport.answer(at(A), 'hang');
-    transport.answer(at(B), NARINFO);
-    for (let i = 0; i < 3; i += 1) {
-      const found = upstreams.findNarInfo(HASH, acceptAll);
-      await clock.advance(150);
-      expect(await found).toMatchObject({ value: B });
-    }
-    expect(await upstreams.findNarInfo(HASH, acceptAll)).toMatchObject({ value: B });
-    expect(transport.to(at(A))).toHaveLength(4);
-    await clock.advance(10_000);
-    transport.answer(at(A), NARINFO);
-    expect(await upstreams.findNarInfo(HASH, acceptAll)).toMatchObject({ value: A });
-  });
-
-  test('takes the order from the own nix-cache-info of each, once that was read in the background', async () => {
-    const { clock, transport, upstreams } = world([A, B]);
-    transport.answer(`${A}/nix-cache-info`, { body: 'StoreDir: /nix/store\nPriority: 41\n' });
-    transport.answer(`${B}/nix-cache-info`, { body: 'StoreDir: /nix/store\nPriority: 30\n' });
-    transport.answer(at(A), NARINFO);
-    transport.answer(at(B), NARINFO);
-    expect(upstreams.status().map(({ priority }) => priority)).toEqual([null, null]);
-    expect(await upstreams.findNarInfo(HASH, acceptAll)).toMatchObject({ value: A });
-    await settle();
-    expect(upstreams.status().map(({ priority }) => priority)).toEqual([41, 30]);
-    expect(await upstreams.findNarInfo(HASH, acceptAll)).toMatchObject({ value: B });
-    expect(transport.to(`${A}/nix-cache-info`)).toHaveLength(1);
-    expect(clock.waiting).toBe(0);
-  });
-
-  test('that is aborted rejects with the reason and cancels everybody', async () => {
-    const { clock, transport, upstreams } = world([A, B]);
-    transport.answer(at(A), 'hang');
-    transport.answer(at(B), 'hang');
-    const controller = new AbortController();
-    const reason = new Error('client left');
-    const found = upstreams.findNarInfo(HASH, acceptAll, { signal: controller.signal });
-    await settle();
-    controller.abort(reason);
-    await expect(found).rejects.toBe(reason);
-    expect([...transport.to(at(A)), ...transport.to(at(B))].every(({ aborted }) => aborted)).toBe(true);
-    expect(clock.waiting).toBe(0);
-    expect(upstreams.status().every(({ lastFault }) => lastFault === null)).toBe(true);
-  });
 });
 
 describe('Faults (law 5)', () => {

@@ -127,6 +127,36 @@ describe('A circuit', () => {
     expect(the.upstreams.status()[0]?.circuit).toBe('closed');
   });
 
+  test.each([400, 405, 406, 414, 422, 431])(
+    'is not opened by the NARs that strangers ask for and the upstream refuses with %i',
+    async (status) => {
+      const the = world([A]);
+      const path = `nar/${'a'.repeat(9000)}`;
+      the.transport.answer(`${A}/${path}`, { status });
+      for (let i = 0; i < 6; i += 1) {
+        expect(await the.upstreams.findNar(path)).toMatchObject({ kind: 'fault' });
+      }
+      expect(the.transport.to(`${A}/${path}`)).toHaveLength(6);
+      expect(the.upstreams.status()[0]).toMatchObject({ circuit: 'closed', lastFault: null });
+      the.transport.answer(at(A), NARINFO);
+      expect(await find(the, 0)).toMatchObject({ kind: 'found' });
+    },
+  );
+
+  test.each([401, 402, 407, 501])('is opened by NARs that the upstream answers with %i', async (status) => {
+    const the = world([A]);
+    the.transport.answer(`${A}/nar/x`, { status });
+    for (let i = 0; i < 3; i += 1) await the.upstreams.findNar('nar/x');
+    expect(the.upstreams.status()[0]?.circuit).toBe('open');
+  });
+
+  test('is opened by narinfos that are answered with 400: nobody else shapes that request', async () => {
+    const the = world([A]);
+    the.transport.answer(at(A), { status: 400 });
+    for (let i = 0; i < 3; i += 1) await find(the, 0);
+    expect(the.upstreams.status()[0]?.circuit).toBe('open');
+  });
+
   test('is probed by the first demand after its time, and closes when it answers', async () => {
     const the = world([`${A}?priority=1`, `${B}?priority=2`]);
     the.transport.answer(at(A), refused());

@@ -1,0 +1,39 @@
+import type { CacheServices } from './services.ts';
+import { storedBytes } from './stored-bytes.ts';
+import { unsignedUpstreamsOf } from './trust.ts';
+
+/**
+ * What the narinfos of the bucket were last checked against: public keys and the upstreams whose unsigned paths are
+ * allowed. Those who read the bucket without the index have no other sign that a narinfo may be served.
+ */
+export interface BucketTrust {
+  /** Whether that is what is trusted today; remembered once it is. @throws StorageError */
+  isCurrent(): Promise<boolean>;
+  /** Every narinfo was checked against what is trusted today. @throws StorageError */
+  record(): Promise<void>;
+}
+
+const KEY = 'snowcap/trusted-keys';
+const MOST_BYTES = 1024 * 1024;
+
+export function createBucketTrust(
+  services: Pick<CacheServices, 'storage' | 'trustedKeys' | 'upstreams'>,
+): BucketTrust {
+  const { storage, trustedKeys } = services;
+  const trusted = [...trustedKeys.keys(), ...unsignedUpstreamsOf(services)].sort();
+  const today = `${trusted.join('\n')}\n`;
+  let current = false;
+  return {
+    async isCurrent() {
+      if (current) return true;
+      const last = await storedBytes(storage, KEY, MOST_BYTES);
+      current = last !== null && new TextDecoder().decode(last) === today;
+      return current;
+    },
+    async record() {
+      const bytes = new TextEncoder().encode(today);
+      await storage.put(KEY, { kind: 'bytes', bytes }, { contentType: 'text/plain; charset=utf-8' });
+      current = true;
+    },
+  };
+}

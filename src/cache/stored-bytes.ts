@@ -1,0 +1,24 @@
+import type { BlobBody, BlobStore } from '../storage/blob-store.ts';
+import { type ByteStream, collect, streamOf } from '../stream/byte-stream.ts';
+
+/**
+ * A small stored object as bytes; null where there is none.
+ *
+ * @param limit the most bytes that are accepted
+ * @throws StorageError
+ * @throws BodyTooLargeError where the object is larger than the limit
+ */
+export async function storedBytes(
+  storage: Pick<BlobStore, 'get'>,
+  key: string,
+  limit: number,
+): Promise<Uint8Array | null> {
+  const blob = await storage.get(key);
+  if (blob === null || blob.kind === 'unsatisfiable') return null;
+  return blob.body.kind === 'bytes' ? blob.body.bytes : await collect(blob.body.stream, limit, key);
+}
+
+/** A body as a stream, whichever way it is there. It must be read to its end or left. */
+export function streamOfBody(body: BlobBody): ByteStream {
+  return body.kind === 'bytes' ? streamOf(body.bytes) : body.stream;
+}
