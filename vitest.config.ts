@@ -17,9 +17,7 @@ const SUITES = {
   unit: 20_000,
   contract: 30_000,
   laws: 120_000,
-  fault: 180_000,
   conformance: 300_000,
-  runtime: 120_000,
 } as const;
 
 /** Lists at the end every test that did not run, with the reason given to `skip`: a skip must not pass unseen. */

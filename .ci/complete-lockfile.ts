@@ -2,7 +2,7 @@
 //
 //   node .ci/complete-lockfile.ts
 //
-// npm leaves out what the registry at hand does not have (a mirror that keeps one platform's binaries), and `npm ci`
+// npm leaves out what the registry at hand does not have, and `npm ci`
 // then refuses the lock file that it wrote itself (npm issue 9846). Their versions are pinned by the packages that
 // want them; platforms are told by their names. What is not known here is their integrity.
 import { readFile, writeFile } from 'node:fs/promises';

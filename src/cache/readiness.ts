@@ -2,7 +2,7 @@ import type { CacheServices } from './services.ts';
 
 /** How each dependency is, told apart. */
 export interface Readiness {
-  /** Whether requests should be sent here. Upstreams and locks do not decide it: hits are served without (law 6). */
+  /** Whether requests should be sent here. Storage alone decides it: hits are served without all the others (law 6). */
   readonly ready: boolean;
   readonly dependencies: readonly DependencyState[];
 }
@@ -33,8 +33,7 @@ export async function checkReadiness(services: CacheServices): Promise<Readiness
     problem:
       upstream.circuit === 'closed' ? null : (upstream.lastFault ?? `its circuit is ${upstream.circuit}`),
   }));
-  const ready = asked.every((dependency) => dependency.ok || dependency.name === 'locks');
-  return { ready, dependencies: [...asked, ...known] };
+  return { ready: asked[0].ok, dependencies: [...asked, ...known] };
 }
 
 async function ask(

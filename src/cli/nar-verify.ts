@@ -1,5 +1,5 @@
 import { readNar } from '../nar/reader.ts';
-import { contentAddressMatches } from '../nix/content-address.ts';
+import { contentAddressBindsNarHash, contentAddressMatches } from '../nix/content-address.ts';
 import { FormatError } from '../nix/format-error.ts';
 import { formatHash, parseHash } from '../nix/hash.ts';
 import { fingerprint } from '../nix/nar-info.ts';
@@ -85,8 +85,8 @@ async function trustOf(info: NarInfo, trusted: readonly PublicKey[]): Promise<Tr
     const key = await verifySignature(signed, signature, keys);
     if (key !== null) return { by: `signature by ${formatPublicKey(key)}`, problem: null };
   }
-  if (info.ca !== null && (await contentAddressMatches(info))) {
-    return { by: 'the store path follows from the content address', problem: null };
+  if (contentAddressBindsNarHash(info) && (await contentAddressMatches(info))) {
+    return { by: 'its content address, which fixes the NarHash', problem: null };
   }
   const names = info.signatures.map((signature) => signature.replace(/:.*$/s, ''));
   const by = names.length === 0 ? 'it has none' : `it has those of ${names.join(', ')}`;

@@ -4,6 +4,7 @@ import type { RunningServer } from '../runtime/node.ts';
 import type { BufferedLogger } from '../telemetry/pino-logger.ts';
 import { write } from './context.ts';
 import type { CliContext } from './context.ts';
+import { requireFiles } from './required-files.ts';
 import { addSettingsFlags, configOf } from './settings-flags.ts';
 
 /**
@@ -26,7 +27,7 @@ export function registerServe(program: Command, context: CliContext): void {
 }
 
 async function serve(command: Command, context: CliContext): Promise<void> {
-  const stop = firstSignal();
+  const signals = listenForSignals();
   const [{ config }, { createPinoLogger }, { startNode }] = await Promise.all([
     configOf(command, context),
     import('../telemetry/pino-logger.ts'),
@@ -35,7 +36,9 @@ async function serve(command: Command, context: CliContext): Promise<void> {
   const logger = await createPinoLogger({ level: config.logLevel, format: config.logFormat });
   endOnUnhandled(logger);
   try {
+    await requireFiles(config);
     const running = await startNode(config, { logger, version: context.version });
+    const stop = signals.untilSignal();
     await announce(running, config, logger, context);
     const signal = await stop;
     logger.info('shutting down', { signal });
@@ -48,22 +51,31 @@ async function serve(command: Command, context: CliContext): Promise<void> {
   setTimeout(() => process.exit(), LINGER_MS).unref();
 }
 
-/** Resolves at the first signal to end; ends the process at a second one. */
-function firstSignal(): Promise<Signal> {
-  return new Promise((resolve) => {
-    let firstAt: number | null = null;
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-      process.on(signal, () => {
-        const now = performance.now();
-        if (firstAt === null) {
-          firstAt = now;
-          resolve(signal);
-        } else if (now - firstAt > SAME_SIGNAL_MS) {
-          process.exit(EXIT_CODES[signal]);
-        }
-      });
-    }
-  });
+/**
+ * A signal before anything is served ends the process as if nobody listened: a start that hangs must not need
+ * more. From `untilSignal` on, the first one is told, and a second one ends the process at once.
+ */
+function listenForSignals(): { untilSignal(): Promise<Signal> } {
+  let tell: ((signal: Signal) => void) | null = null;
+  let firstAt: number | null = null;
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      const now = performance.now();
+      if (tell === null) process.exit(EXIT_CODES[signal]);
+      if (firstAt === null) {
+        firstAt = now;
+        tell(signal);
+      } else if (now - firstAt > SAME_SIGNAL_MS) {
+        process.exit(EXIT_CODES[signal]);
+      }
+    });
+  }
+  return {
+    untilSignal: () =>
+      new Promise((resolve) => {
+        tell = resolve;
+      }),
+  };
 }
 
 /** An error that nobody handled leaves the process in a state that nobody knows: it is logged, and the end. */

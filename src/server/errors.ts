@@ -26,7 +26,12 @@ export function answerError(
 
 /** 404: every source that counts said no (law 5). */
 export function answerMissing(c: Context<AppEnv>, what: string): Response {
-  return answerError(c, 404, 'not_found', `${what} is not in this cache nor in its upstreams`);
+  return answerError(
+    c,
+    404,
+    'not_found',
+    `${what} is not in this cache nor in its upstreams, or may not be served`,
+  );
 }
 
 /** Maps what the use cases throw to a status, in one place. Anything else is a fault of our own: 500. */

@@ -155,7 +155,7 @@ export class SnowcapProcess {
     const { upstreams = [], trustedPublicKeys = [], env = {} } = this.#options;
     const child = spawn(
       join(REPOSITORY, 'node_modules/.bin/node'),
-      [join(REPOSITORY, 'src/cli/main.ts'), 'serve'],
+      ['--max-semi-space-size=2', join(REPOSITORY, 'bin/snowcap.js'), 'serve'],
       {
         cwd: this.directory,
         // The whole environment: no proxy and no setting of the machine gets in.

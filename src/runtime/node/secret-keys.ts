@@ -31,7 +31,11 @@ export async function loadSecretKeys(config: Config, logger: Logger): Promise<re
 }
 
 async function generateMissing(path: string, name: string, logger: Logger): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
+  try {
+    await mkdir(dirname(path), { recursive: true });
+  } catch (error) {
+    throw new Error(`Cannot make the folder of the secret key ${path}`, { cause: error });
+  }
   const text = `${formatSecretKey(await generateSecretKey(name))}\n`;
   try {
     const file = await open(path, 'wx', 0o600);
@@ -41,7 +45,7 @@ async function generateMissing(path: string, name: string, logger: Logger): Prom
     } finally {
       await file.close();
     }
-    logger.info('a signing key was generated', { name, path });
+    logger.info('a signing key was generated', { key: name, path });
   } catch (error) {
     if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
   }
@@ -63,5 +67,9 @@ async function readKeys(path: string, logger: Logger): Promise<readonly SecretKe
   }
   const keys = text.split(/\s+/).filter((part) => part !== '');
   if (keys.length === 0) throw new Error(`The secret key file ${path} holds no key`);
-  return await Promise.all(keys.map((key) => parseSecretKey(key)));
+  try {
+    return await Promise.all(keys.map((key) => parseSecretKey(key)));
+  } catch (error) {
+    throw new Error(`The secret key file ${path} cannot be read`, { cause: error });
+  }
 }

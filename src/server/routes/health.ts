@@ -11,7 +11,7 @@ export function aliveRoute(c: Context<AppEnv>): Response {
   return answerBytes(c, 200, { 'Content-Type': 'text/plain; charset=utf-8', ...UNCACHED }, 'ok\n');
 }
 
-/** `GET /readyz`: each dependency, told apart; 503 where hits could not be served. */
+/** `GET /readyz`: each dependency, told apart; 503 where the storage cannot be reached. */
 export async function readyRoute(c: Context<AppEnv>, { cache }: AppOptions): Promise<Response> {
   note(c);
   const readiness = await cache.readiness();

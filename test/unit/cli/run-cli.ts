@@ -2,8 +2,8 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 
-/** `src/cli/main.ts` */
-export const MAIN: string = fileURLToPath(new URL('../../../src/cli/main.ts', import.meta.url));
+/** The command as it is installed. */
+export const MAIN: string = fileURLToPath(new URL('../../../bin/snowcap.js', import.meta.url));
 
 /** How a command ended. */
 export interface CliResult {
