@@ -28,7 +28,7 @@ export interface NarInfoMemory {
 export function createNarInfoMemory(ttlMs: number, now: () => number): NarInfoMemory {
   const entries = new LRUCache<string, { readonly narInfo: RenderedNarInfo; readonly until: number }>({
     maxSize: MEMORY_BYTES,
-    sizeCalculation: ({ narInfo }) => narInfo.bytes.length + OVERHEAD_BYTES,
+    sizeCalculation: ({ narInfo }) => 2 * narInfo.bytes.length + OVERHEAD_BYTES,
   });
   return {
     get(hash) {

@@ -4,6 +4,8 @@ import { formatNarInfo, type NarInfo } from '../nix/nar-info.ts';
 
 /** A narinfo as it is answered. */
 export interface RenderedNarInfo {
+  readonly text: string;
+  /** The same in UTF-8. */
   readonly bytes: Uint8Array;
   /** Strong, quoted; follows from the bytes. */
   readonly etag: string;
@@ -30,11 +32,17 @@ function narInfoOf({ path, nar }: PathWithNar): NarInfo {
 }
 
 export function render(known: PathWithNar): RenderedNarInfo {
-  return renderBytes(utf8.encode(formatNarInfo(narInfoOf(known))));
+  const text = formatNarInfo(narInfoOf(known));
+  return rendered(text, utf8.encode(text));
 }
 
+/** One that is stored: as it is. */
 export function renderBytes(bytes: Uint8Array): RenderedNarInfo {
+  return rendered(new TextDecoder().decode(bytes), bytes);
+}
+
+function rendered(text: string, bytes: Uint8Array): RenderedNarInfo {
   const hash = createSha256();
   hash.update(bytes);
-  return { bytes, etag: `"${hash.digest().slice('sha256:'.length, 'sha256:'.length + 26)}"` };
+  return { text, bytes, etag: `"${hash.digest().slice('sha256:'.length, 'sha256:'.length + 26)}"` };
 }

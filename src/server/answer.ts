@@ -5,19 +5,25 @@ import { observedBody } from './observed-body.ts';
 
 type Headers = Readonly<Record<string, string>>;
 
-/** Answers with a body that is there as a whole. A HEAD gets the same headers without it. */
+/**
+ * Answers with a body that is there as a whole. A HEAD gets the same headers without it.
+ *
+ * @param size bytes of a text, where they are known already
+ */
 export function answerBytes(
   c: Context<AppEnv>,
   status: number,
   headers: Headers,
   body: Uint8Array | string,
+  size?: number,
 ): Response {
   const note = c.get('note');
-  const bytes = typeof body === 'string' ? new TextEncoder().encode(body) : body;
-  const all = { ...headers, 'Content-Length': String(bytes.length), 'X-Request-Id': note.id };
+  const length = size ?? (typeof body === 'string' ? new TextEncoder().encode(body).length : body.length);
+  const all = { ...headers, 'Content-Length': String(length), 'X-Request-Id': note.id };
   if (c.req.raw.method === 'HEAD') return new Response(null, { status, headers: all });
-  note.bytes = bytes.length;
-  return new Response(asBodyInit(bytes), { status, headers: all });
+  note.bytes = length;
+  // A text goes out in one piece with its head, where bytes take a second one.
+  return new Response(typeof body === 'string' ? body : asBodyInit(body), { status, headers: all });
 }
 
 /** Answers without a body. */

@@ -22,5 +22,6 @@ export async function narInfoRoute(
   };
   if (ifNoneMatchHits(c.req.header('if-none-match'), answer.narInfo.etag))
     return answerEmpty(c, 304, headers);
-  return answerBytes(c, 200, headers, answer.narInfo.bytes);
+  const { text, bytes } = answer.narInfo;
+  return answerBytes(c, 200, headers, text, bytes.length);
 }
