@@ -13,7 +13,7 @@ const INTERFACES = [
   '^src/platform\\.ts$',
   '^src/storage/blob-store\\.ts$',
   '^src/spool/spool\\.ts$',
-  '^src/database/metadata-store\\.ts$',
+  '^src/database/(metadata-store|lease-store)\\.ts$',
   '^src/lock/lock-manager\\.ts$',
   '^src/upstream/(transport|upstreams)\\.ts$',
   '^src/telemetry/(logger|metrics|redact)\\.ts$',

@@ -19,7 +19,7 @@ interface Lockfile {
 
 const FILE = new URL('../package-lock.json', import.meta.url);
 const PLATFORM =
-  /(?:^|[-/])(aix|android|darwin|freebsd|linux|netbsd|openbsd|openharmony|sunos|win32)-([a-z0-9]+)/;
+  /(?:^|[-/])(aix|android|darwin|freebsd|linux|netbsd|openbsd|openharmony|sunos|win32|windows)-([a-z0-9]+)/;
 
 const lockfile = JSON.parse(await readFile(FILE, 'utf8')) as Lockfile;
 const added: string[] = [];
@@ -31,10 +31,10 @@ for (const [place, parent] of Object.entries(lockfile.packages)) {
     if (known || !/^\d/.test(version) || (os === undefined && !wasm)) continue;
     lockfile.packages[`node_modules/${name}`] = {
       version,
-      cpu: [wasm ? 'wasm32' : (cpu ?? '')],
+      cpu: [wasm ? 'wasm32' : cpu === '64' ? 'x64' : (cpu ?? '')],
       ...(parent.dev === true ? { dev: true } : {}),
       optional: true,
-      ...(os === undefined ? {} : { os: [os] }),
+      ...(os === undefined ? {} : { os: [os === 'windows' ? 'win32' : os] }),
     };
     added.push(`${name}@${version} (for ${place})`);
   }

@@ -27,8 +27,21 @@ export interface Platform {
    */
   readonly fillsOutliveClients: boolean;
   /**
+   * Hands over long work that no client waits for: a message of a Queue on Workers, an asynchronous invocation of
+   * itself on Lambda. Resolves when it was taken, which does not say that it will succeed. Absent where the process
+   * lives on and does such work itself, and where nothing takes it: such work is then declined.
+   */
+  readonly schedule?: (job: BackgroundJob) => Promise<void>;
+  /**
    * Called with the name of a write step just before it is taken. Absent in production; tests
    * kill the process there.
    */
   readonly checkpoint?: (step: string) => void | Promise<void>;
 }
+
+/** Long work for which no client waits. Done twice, or never, it does no harm. */
+export type BackgroundJob =
+  /** Download and store the NAR of this key. */
+  | { readonly kind: 'fill'; readonly key: string }
+  /** Check the NarHash of the stored NAR of this key. */
+  | { readonly kind: 'verify'; readonly key: string };

@@ -45,6 +45,15 @@ export interface BlobStore {
    */
   sweep(olderThan: number): Promise<SweepResult>;
 
+  /**
+   * A URL from which anybody can GET (or HEAD) this object without credentials, ranges included, whether it is there
+   * or not: makes no request. Absent where the store cannot be reached by clients.
+   *
+   * @param options.expiresInSeconds the longest that the URL works; less where the credentials behind it end sooner
+   * @throws StorageError
+   */
+  createDownloadUrl?(key: string, options: DownloadUrlOptions): Promise<string>;
+
   /** Cheap proof that the store can be reached. @throws StorageError */
   ping(): Promise<void>;
 
@@ -72,6 +81,10 @@ export interface PutOptions {
    */
   readonly mayVanish?: boolean;
   readonly signal?: AbortSignal;
+}
+
+export interface DownloadUrlOptions {
+  readonly expiresInSeconds: number;
 }
 
 export interface ListOptions {
