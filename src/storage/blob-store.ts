@@ -14,6 +14,9 @@ export interface BlobStore {
   /** For logs and `/readyz`: the scheme and place without any secret, as `file:/var/lib/snowcap`. */
   readonly description: string;
 
+  /** Bytes of memory that one `put` of a stream holds at most; absent where it is no more than a chunk of the source. */
+  readonly putMemory?: number;
+
   /**
    * Opens an object in one storage operation. A body below `INLINE_BODY_LIMIT` comes as bytes; a larger
    * one as a stream that the caller must read to its end or leave (`return()`), else it leaks.
