@@ -1,7 +1,7 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createCache } from '../cache/cache.ts';
-import type { Config, ListenAddress } from '../config/schema.ts';
+import type { Config, ListenAddress } from '../config/config.ts';
 import type { Platform } from '../platform.ts';
 import { createApp } from '../server/app.ts';
 import type { Logger } from '../telemetry/logger.ts';

@@ -1,5 +1,5 @@
 import type { CacheServices, CacheSettings } from '../cache/services.ts';
-import type { Config } from '../config/schema.ts';
+import type { Config } from '../config/config.ts';
 import { digestNar } from '../nar/digest.ts';
 import { createSigner, formatPublicKey, type SecretKey } from '../nix/signing-key.ts';
 import { countingOperations } from '../telemetry/counting-operations.ts';
