@@ -1,10 +1,12 @@
 import type { CacheServices, CacheSettings } from '../cache/services.ts';
 import type { Config } from '../config/config.ts';
 import { digestNar } from '../nar/digest.ts';
-import { createSigner, formatPublicKey, type SecretKey } from '../nix/signing-key.ts';
+import { createSigner, formatPublicKey, type SecretKey, type Signer } from '../nix/signing-key.ts';
 import { countingOperations } from '../telemetry/counting-operations.ts';
 import { createUpstreams } from '../upstream/client.ts';
+import type { UpstreamSettings } from '../upstream/settings.ts';
 import type { Credentials } from '../upstream/upstream.ts';
+import type { UpstreamMemory } from '../upstream/upstream-memory.ts';
 import type { Transport } from '../upstream/transport.ts';
 
 /** What a runtime brings along: everything that differs between Node, Workers and Lambda. */
@@ -19,8 +21,27 @@ export type Drivers = Pick<
   readonly digestNar?: CacheServices['digestNar'];
 };
 
+/** What outlives a request where the services are composed anew for each of them. */
+export interface Lasting {
+  readonly signers: readonly Signer[];
+  readonly upstreams?: UpstreamMemory;
+}
+
 /** Composes the services of the use cases from a configuration and the drivers of a runtime. */
 export async function composeServices(config: Config, drivers: Drivers): Promise<CacheServices> {
+  return wireServices(config, drivers, { signers: await createSigners(drivers.secretKeys) });
+}
+
+export async function createSigners(keys: readonly SecretKey[]): Promise<readonly Signer[]> {
+  return await Promise.all(keys.map((key) => createSigner(key)));
+}
+
+/** The same where the signers are made already. Does no I/O, so that it may be done for each request. */
+export function wireServices(
+  config: Config,
+  drivers: Omit<Drivers, 'secretKeys'>,
+  lasting: Lasting,
+): CacheServices {
   const { platform } = drivers;
   const upstreams = createUpstreams({
     upstreams: config.upstreams,
@@ -31,11 +52,13 @@ export async function composeServices(config: Config, drivers: Drivers): Promise
     metrics: platform.metrics,
     storeDir: config.storeDir,
     credentials: drivers.credentials,
-    settings: {
-      narInfoHeadersTimeoutMs: Math.min(5_000, config.upstreamTimeouts.headersMs),
-      narHeadersTimeoutMs: config.upstreamTimeouts.headersMs,
-      idleTimeoutMs: config.upstreamTimeouts.idleMs,
-    },
+    settings: upstreamSettingsOf(config),
+    ...(lasting.upstreams === undefined
+      ? {}
+      : {
+          memory: lasting.upstreams,
+          background: (work) => platform.defer('look after an upstream', work),
+        }),
   });
   return {
     platform,
@@ -49,14 +72,22 @@ export async function composeServices(config: Config, drivers: Drivers): Promise
     upstreams,
     memorySpool: drivers.memorySpool,
     spool: drivers.spool,
-    signers: await Promise.all(drivers.secretKeys.map((key) => createSigner(key))),
+    signers: lasting.signers,
     trustedKeys: new Map(config.trustedPublicKeys.map((key) => [formatPublicKey(key), key])),
     digestNar: drivers.digestNar ?? digestNar,
-    settings: settingsOf(config),
+    settings: cacheSettingsOf(config),
   };
 }
 
-function settingsOf(config: Config): CacheSettings {
+export function upstreamSettingsOf({ upstreamTimeouts }: Config): Partial<UpstreamSettings> {
+  return {
+    narInfoHeadersTimeoutMs: Math.min(5_000, upstreamTimeouts.headersMs),
+    narHeadersTimeoutMs: upstreamTimeouts.headersMs,
+    idleTimeoutMs: upstreamTimeouts.idleMs,
+  };
+}
+
+export function cacheSettingsOf(config: Config): CacheSettings {
   return {
     storeDir: config.storeDir,
     verify: config.verify,

@@ -6,12 +6,13 @@ import { backoffMs, isRetryableStatus, retryAfterMs } from './backoff.ts';
 import { basicAuthorization } from './basic-authorization.ts';
 import { CacheInfoReader } from './cache-info-reading.ts';
 import type { CacheInfoReading } from './cache-info-reading.ts';
-import { Circuit } from './circuit.ts';
+import type { Circuit } from './circuit.ts';
 import { InvalidAnswerError } from './invalid-answer.ts';
 import { DeadlineError } from './race.ts';
 import { blamesRequest } from './request-blame.ts';
 import { leave } from './response-body.ts';
 import type { UpstreamSettings } from './settings.ts';
+import type { UpstreamMemory } from './upstream-memory.ts';
 import { TransportError } from './transport.ts';
 import type { Transport, TransportResponse } from './transport.ts';
 import { baseUrl } from './upstream-url.ts';
@@ -26,6 +27,9 @@ export interface UpstreamServices {
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly settings: UpstreamSettings;
+  readonly memory: UpstreamMemory;
+  /** Told of work that no answer waits for. */
+  background(work: Promise<unknown>): void;
   /** Ends the work in the background. */
   readonly closing: AbortSignal;
 }
@@ -78,11 +82,14 @@ export class Upstream {
   constructor(config: UpstreamConfig, credentials: Credentials | null, services: UpstreamServices) {
     this.name = baseUrl(config.url);
     this.allowUnsigned = config.allowUnsigned;
-    this.circuit = new Circuit(services.settings, () => services.random());
+    const { circuit, cacheInfo } = services.memory.of(this.name);
+    this.circuit = circuit;
     this.#services = services;
     this.#configuredPriority = config.priority;
     this.#logger = services.logger.with({ upstream: this.name });
     this.#cacheInfo = new CacheInfoReader({
+      memory: cacheInfo,
+      background: (reading) => services.background(reading),
       request: () =>
         this.#send('cache-info', {
           method: 'GET',
@@ -134,6 +141,7 @@ export class Upstream {
         if (reading.kind === 'fault') this.circuit.probeFailed(`${this.name} ${reading.reason}`, clock.now());
         else this.#answered();
       });
+      this.#services.background(this.#probe);
     }
     return this.#probe;
   }

@@ -1,4 +1,5 @@
-import { type Budget, createBudget } from '../budget.ts';
+import type { Budget } from '../budget.ts';
+import type { CacheMemory } from '../cache-memory.ts';
 import { CacheError } from '../errors.ts';
 import type { PathFinder } from '../find-path.ts';
 import type { CacheServices } from '../services.ts';
@@ -39,21 +40,17 @@ export interface Fills {
 export function createFills(
   services: CacheServices,
   parts: Pick<FillContext, 'paths' | 'sources' | 'verification' | 'onPathsChanged' | 'onPresent'>,
+  { buffers, spoolSpace }: Pick<CacheMemory, 'buffers' | 'spoolSpace'>,
 ): Fills {
   const { metrics } = services.platform;
   const underway = new Map<string, Fill>();
   /** Why later fills are dropped at once; null while they are not. */
   let closed: CacheError | null = null;
-  const buffers = createBudget(services.settings.bufferLimit, (bytes) => {
-    metrics.gauge('snowcap_buffer_bytes', bytes);
-  });
   const context: FillContext = {
     ...parts,
     services,
     buffers,
-    spoolSpace: createBudget(services.settings.spoolLimit, (bytes) => {
-      metrics.gauge('snowcap_spool_bytes', bytes);
-    }),
+    spoolSpace,
     onEnd: (result) => {
       metrics.count('snowcap_fills_total', { result });
     },

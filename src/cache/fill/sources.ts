@@ -19,17 +19,30 @@ export interface Sources {
   distrust(key: string, upstream: string): void;
 }
 
+/** Which upstream gave a wrong body for which key, a short while ago. */
+export interface DistrustMemory {
+  has(key: string, upstream: string): boolean;
+  add(key: string, upstream: string): void;
+}
+
 const DISTRUST_MS = 5 * 60 * 1000;
+const MOST_REMEMBERED = 10_000;
 
-export function createSources(services: CacheServices): Sources {
-  const { upstreams, platform } = services;
-  const distrusted = new LRUCache<string, number>({ max: 10_000 });
+/** @param now gives milliseconds since the epoch */
+export function createDistrustMemory(now: () => number): DistrustMemory {
+  const until = new LRUCache<string, number>({ max: MOST_REMEMBERED });
+  return {
+    has(key, upstream) {
+      const end = until.get(`${upstream} ${key}`);
+      return end !== undefined && now() < end;
+    },
+    add(key, upstream) {
+      until.set(`${upstream} ${key}`, now() + DISTRUST_MS);
+    },
+  };
+}
 
-  function isDistrusted(key: string, upstream: string): boolean {
-    const until = distrusted.get(`${upstream} ${key}`);
-    return until !== undefined && platform.clock.now() < until;
-  }
-
+export function createSources({ upstreams }: CacheServices, distrusted: DistrustMemory): Sources {
   /** Another upstream that gives the same bytes, as far as its narinfo tells. */
   function alternative(claim: Claim, signal: AbortSignal | undefined): Promise<FindResult<NarLocation>> {
     const { nar, path } = claim;
@@ -37,7 +50,7 @@ export function createSources(services: CacheServices): Sources {
       path.hash,
       ({ info, upstream }) => {
         // These are left out on purpose, whatever they give.
-        if (upstream === nar.source?.upstream || isDistrusted(nar.key, upstream)) {
+        if (upstream === nar.source?.upstream || distrusted.has(nar.key, upstream)) {
           return Promise.resolve({ accepted: false, reason: null });
         }
         const same =
@@ -55,9 +68,7 @@ export function createSources(services: CacheServices): Sources {
   }
 
   return {
-    distrust(key, upstream) {
-      distrusted.set(`${upstream} ${key}`, platform.clock.now() + DISTRUST_MS);
-    },
+    distrust: (key, upstream) => distrusted.add(key, upstream),
 
     async open(claim, options = {}) {
       const { nar } = claim;
@@ -69,7 +80,7 @@ export function createSources(services: CacheServices): Sources {
       };
       const { source } = nar;
       const recorded = source === null ? null : () => attempt(() => upstreams.openNar(source, options));
-      const recordedFirst = source !== null && !isDistrusted(nar.key, source.upstream);
+      const recordedFirst = source !== null && !distrusted.has(nar.key, source.upstream);
       const elsewhere = async (): Promise<OpenedNar | null> => {
         const other = await alternative(claim, options.signal);
         // One who may have it could not be asked: then it is not missing (law 5).
