@@ -1,5 +1,6 @@
 import { type CacheInfo, formatCacheInfo } from '../nix/cache-info.ts';
 import { formatPublicKey } from '../nix/signing-key.ts';
+import type { BackgroundJob } from '../platform.ts';
 import type { UpstreamStatus } from '../upstream/upstreams.ts';
 import { createAdoption } from './adoption.ts';
 import { createBucketTrust } from './bucket-trust.ts';
@@ -16,6 +17,8 @@ import { createNegativeMemory } from './negative-memory.ts';
 import { createPassage } from './passage.ts';
 import { checkReadiness, type Readiness } from './readiness.ts';
 import { createRecency } from './recency.ts';
+import { type JobOutcome, runJob } from './run-job.ts';
+import { createSchedule } from './schedule.ts';
 import type { CacheServices } from './services.ts';
 import { withdrawUntrusted } from './withdraw.ts';
 
@@ -33,6 +36,13 @@ export interface Cache {
   readonly cacheInfo: string;
   /** Each signing key, as clients list it in `trusted-public-keys`. */
   readonly publicKeys: readonly string[];
+  /**
+   * Does what `Platform.schedule` was handed: to be called where a client waits for nothing. Never rejects; done twice, it
+   * does no harm.
+   *
+   * @param signal aborted when time runs out: what is unfinished is dropped, and nothing of it is stored
+   */
+  run(job: BackgroundJob, signal?: AbortSignal): Promise<JobOutcome>;
   readiness(): Promise<Readiness>;
   upstreams(): readonly UpstreamStatus[];
   /**
@@ -59,12 +69,16 @@ export function createCache(services: CacheServices): Cache {
   const paths = createPathFinder(services, negative);
   const sources = createSources(services);
   const narMemory = createNarMemory(settings.narInfoTtlMs, settings.bufferLimit, () => platform.clock.now());
-  const verification = createBackgroundVerification(services, onPathsChanged, (key) => narMemory.forget(key));
+  const schedule = createSchedule(platform);
+  const verification = createBackgroundVerification(services, schedule, onPathsChanged, (key) =>
+    narMemory.forget(key),
+  );
   const adoption = createAdoption(services, verification);
   const fills = createFills(services, {
     paths,
     sources,
     verification,
+    schedule,
     onPathsChanged,
     onPresent: (key) => adoption.known(key),
   });
@@ -82,6 +96,7 @@ export function createCache(services: CacheServices): Cache {
     getNar: (request) => getNar(narParts, request),
     headNar: (key, query) => headNar({ services, paths, sources }, key, query),
     getListing: (hash) => listings.get(hash),
+    run: (job, signal) => runJob({ services, fills, verification }, job, signal),
     readiness: () => checkReadiness(services),
     upstreams: () => services.upstreams.status(),
     async startUp() {

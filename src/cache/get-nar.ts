@@ -8,6 +8,7 @@ import {
 import { type ByteStream, collect, leave, withCleanup } from '../stream/byte-stream.ts';
 import { faultOf } from './faults.ts';
 import type { Adoption } from './adoption.ts';
+import type { Claim } from './fill/claim.ts';
 import type { Fill, FillOpening } from './fill/fill.ts';
 import type { Fills } from './fill/fills.ts';
 import { type Flight, HOLD_BACK_BYTES } from './fill/flight.ts';
@@ -90,7 +91,8 @@ async function fromAnywhere(parts: GetNarParts, request: NarRequest): Promise<Na
       if (stored !== null) return stored;
     }
     const joined = fills.underway(request.key);
-    const answer = await fromFill(parts, request, joined ?? fills.join(request.key), joined === undefined);
+    const answer =
+      joined === undefined ? await begun(parts, request) : await fromFill(parts, request, joined, 'follow');
     if (answer !== 'look again') return answer;
   }
   return await passage.claimedByKey(request);
@@ -148,11 +150,20 @@ function used({ recency, adoption }: GetNarParts, key: string): void {
   adoption.hit(key);
 }
 
+async function begun(parts: GetNarParts, request: NarRequest): Promise<NarAnswer | 'look again'> {
+  const fill = parts.fills.join(request.key, { leader: true });
+  try {
+    return await fromFill(parts, request, fill, 'fill');
+  } finally {
+    fill.led();
+  }
+}
+
 async function fromFill(
   parts: GetNarParts,
   request: NarRequest,
   fill: Fill,
-  began: boolean,
+  outcome: 'fill' | 'follow',
 ): Promise<NarAnswer | 'look again'> {
   const opening: FillOpening = await fill.opening;
   switch (opening.kind) {
@@ -165,20 +176,24 @@ async function fromFill(
     case 'unsaved':
       return await parts.passage.claimed(opening.claim, request);
     case 'flight':
-      return await fromFlight(parts, request, opening.flight, began ? 'fill' : 'follow');
+      return await fromFlight(parts, request, opening, outcome, () => fill.led());
   }
 }
 
 async function fromFlight(
   parts: GetNarParts,
   request: NarRequest,
-  flight: Flight,
-  outcome: NarOutcome,
+  { flight, claim }: { readonly flight: Flight; readonly claim: Claim },
+  outcome: 'fill' | 'follow',
+  onRead: () => void,
 ): Promise<NarAnswer | 'look again'> {
-  if (flight.spoolFault !== undefined) return await parts.passage.claimedByKey(request);
+  if (flight.spoolFault !== undefined || !isFor(flight, request, outcome)) {
+    return await parts.passage.claimed(claim, request);
+  }
   if (!flight.joinable) return 'look again';
   if (request.range !== undefined) return await rangeOfFlight(parts, request, request.range, flight, outcome);
   const body = flight.read(0, null);
+  onRead();
   const { size } = flight;
   if (size === null || size > HOLD_BACK_BYTES) {
     return { kind: 'body', outcome, size, range: null, body: { kind: 'stream', stream: body } };
@@ -187,6 +202,14 @@ async function fromFlight(
   // status, which clients retry, rather than a broken connection.
   const bytes = await readWhole(body, size, request.key);
   return { kind: 'body', outcome, size, range: null, body: { kind: 'bytes', bytes } };
+}
+
+/**
+ * A body without a spool is for the one who began its fill: others read the upstream themselves, and so does who wants
+ * a range of what nobody knows the size of, which is told when it is too late to read it.
+ */
+function isFor(flight: Flight, { range }: NarRequest, outcome: 'fill' | 'follow'): boolean {
+  return flight.isSpooled || (outcome === 'fill' && (range === undefined || flight.size !== null));
 }
 
 async function rangeOfFlight(

@@ -66,5 +66,9 @@ function settingsOf(config: Config): CacheSettings {
     narInfoTtlMs: config.narInfoTtlMs,
     negativeTtlMs: config.negativeTtlMs,
     priority: config.priority,
+    fillWaitMs: 10_000,
+    delivery: 'proxy',
+    redirectTtlSeconds: 300,
+    fillBeforeRedirect: null,
   };
 }
