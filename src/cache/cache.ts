@@ -17,6 +17,7 @@ import { createNegativeMemory } from './negative-memory.ts';
 import { createPassage } from './passage.ts';
 import { checkReadiness, type Readiness } from './readiness.ts';
 import { createRecency } from './recency.ts';
+import { createRedirects } from './redirects.ts';
 import { type JobOutcome, runJob } from './run-job.ts';
 import { createSchedule } from './schedule.ts';
 import type { CacheServices } from './services.ts';
@@ -84,8 +85,13 @@ export function createCache(services: CacheServices): Cache {
   });
   const passage = createPassage({ services, paths, sources, buffers: fills.buffers });
   const recency = createRecency(services);
-  const narParts: GetNarParts = { services, fills, passage, recency, adoption, narMemory };
-  const listings = createListings({ services, paths, getNar: (request) => getNar(narParts, request) });
+  const redirects = createRedirects({ services, paths, sources, fills, passage, schedule });
+  const narParts: GetNarParts = { services, fills, passage, recency, adoption, narMemory, redirects };
+  const listings = createListings({
+    services,
+    paths,
+    getNar: (request) => getNar(narParts, { ...request, direct: true }),
+  });
   const bucketTrust = createBucketTrust(services);
   const cacheInfo = formatCacheInfo(cacheInfoOf(services));
 

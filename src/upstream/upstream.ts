@@ -66,6 +66,7 @@ export class Upstream {
   /** Base URL without credentials. */
   readonly name: string;
   readonly allowUnsigned: boolean;
+  readonly needsCredentials: boolean;
   readonly circuit: Circuit;
 
   readonly #services: UpstreamServices;
@@ -78,6 +79,7 @@ export class Upstream {
   constructor(config: UpstreamConfig, credentials: Credentials | null, services: UpstreamServices) {
     this.name = baseUrl(config.url);
     this.allowUnsigned = config.allowUnsigned;
+    this.needsCredentials = credentials !== null;
     this.circuit = new Circuit(services.settings, () => services.random());
     this.#services = services;
     this.#configuredPriority = config.priority;

@@ -1,7 +1,7 @@
 import type { NarRecord } from '../../database/metadata-store.ts';
 import { isCompression } from '../../nar/decompress.ts';
 import { leave } from '../../stream/byte-stream.ts';
-import { BodyMismatchError, CacheError } from '../errors.ts';
+import { BodyMismatchError, type CacheError } from '../errors.ts';
 import { faultOf } from '../faults.ts';
 import { createBodyVerifier } from './body-verifier.ts';
 import { type Claim, type ClaimAnswer, findClaim } from './claim.ts';
