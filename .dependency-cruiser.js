@@ -26,6 +26,8 @@ const EACH_DRIVER = [
   '^src/storage/memory',
   '^src/database/sqlite/',
   '^src/lock/local',
+  '^src/lock/database',
+  '^src/lock/redis/',
   '^src/spool/disk',
   '^src/spool/memory',
   '^src/telemetry/pino-',
@@ -42,7 +44,7 @@ const CLI = '^src/cli/';
 const VENDOR = '(^|/)node_modules/';
 
 /** Drivers that need no Node: type-checked without its types (tsconfig.portable.json), and held to that here too. */
-const PORTABLE_DRIVERS = ['^src/storage/memory\\.ts$', '^src/lock/local\\.ts$'];
+const PORTABLE_DRIVERS = ['^src/storage/memory\\.ts$', '^src/lock/(?!redis/tcp\\.ts$)'];
 /** Node modules that Workers implement too, behind one file each. */
 const SHARED_NODE_MODULES = ['^src/nar/sha256\\.ts$', '^src/nar/decompress/zlib\\.ts$'];
 /** Files that a runtime other than Node replaces by one of its own. */
@@ -75,6 +77,8 @@ const VENDORS = [
   { library: 'pino-pretty', files: ['^src/telemetry/'] },
   { library: 'prom-client', files: ['^src/telemetry/'] },
   { library: 'zod', files: [CONFIG] },
+  { library: '@upstash/redis', files: ['^src/lock/redis/upstash\\.ts$'] },
+  { library: '@redis/client', files: ['^src/lock/redis/tcp\\.ts$'] },
   { library: 'lru-cache', files: [CACHE, '^src/storage/', UPSTREAM] },
   { library: 'hono', files: [SERVER, RUNTIME] },
   { library: '@hono/node-server', files: [RUNTIME] },
