@@ -108,13 +108,13 @@ export async function startRedisRest(url: string, token = 'rest-token'): Promise
       return request.url === '/' ? (answers[0] ?? {}) : answers;
     };
     const fault = server.fault?.(first) ?? null;
-    if (fault?.kind === 'refused') return void request.destroy();
+    if (fault?.kind === 'refused') return void request.socket.destroy();
     if (fault?.kind === 'status') return send(fault.status, { error: `fault ${fault.status}` });
     if (fault?.kind === 'body') return send(200, fault.body);
     if (fault?.kind === 'delayed') await sleep(fault.milliseconds);
     if (fault?.kind === 'twice') await run();
     const result = await run();
-    if (fault?.kind === 'lost') return void request.destroy();
+    if (fault?.kind === 'lost') return void request.socket.destroy();
     if (fault?.kind === 'silent') return;
     if (fault?.kind === 'late') await sleep(fault.milliseconds);
     const base64 = request.headers['upstash-encoding'] === 'base64';
@@ -130,7 +130,7 @@ export async function startRedisRest(url: string, token = 'rest-token'): Promise
   const http = createServer((request, response) => {
     underWay += 1;
     response.once('close', () => (underWay -= 1));
-    answer(request, response).catch(() => request.destroy());
+    answer(request, response).catch(() => request.socket.destroy());
   });
   const server: RedisRest = {
     url: await listen(http),
@@ -179,14 +179,14 @@ function isList(value: unknown): value is readonly unknown[] {
   return Array.isArray(value);
 }
 
-/** Strings as base64, but for `OK`. */
+/** Strings as base64, but for an `OK` that is all of the result. */
 function encoded(answer: RestAnswer, base64: boolean): RestAnswer {
   const encode = (value: unknown): unknown => {
     if (isList(value)) return value.map(encode);
-    if (typeof value !== 'string' || value === 'OK') return value;
-    return btoa(String.fromCharCode(...new TextEncoder().encode(value)));
+    return typeof value === 'string' ? btoa(String.fromCharCode(...new TextEncoder().encode(value))) : value;
   };
-  return base64 && answer.error === undefined ? { result: encode(answer.result) } : answer;
+  const plain = !base64 || answer.error !== undefined || answer.result === 'OK';
+  return plain ? answer : { result: encode(answer.result) };
 }
 
 async function bodyOf(request: IncomingMessage): Promise<string> {

@@ -1,16 +1,19 @@
 import { LockRefusedError } from '../lease-service.ts';
 
-/** What to do about the errors of Redis that a configuration or a deployment causes, by their first word. */
-const ADVICE: Readonly<Record<string, string>> = {
-  NOAUTH: 'give its password',
-  WRONGPASS: 'the user, password or token is wrong',
-  Unauthorized: 'the token is wrong',
-  NOPERM: 'let its user run EVAL, GET, SET, PEXPIRE, DEL and PUBLISH on keys with the prefix',
-  READONLY: 'it is a replica: name the primary',
-  MISCONF: 'it cannot write to its disk',
-  OOM: 'its memory is full',
-  MOVED: 'it is one of a cluster: give one Redis that holds the keys, or a proxy',
-};
+/** What to do about the errors of Redis that a configuration or a deployment causes. */
+const ADVICE: readonly (readonly [said: RegExp, advice: string])[] = [
+  [/\bNOAUTH\b/, 'give its password'],
+  [/\b(WRONGPASS|Unauthorized)\b/, 'the user, password or token is wrong'],
+  // Of a script, older versions say it in words.
+  [
+    /\bNOPERM\b|user executing the script can't/,
+    'let its user run EVAL, GET, SET, PEXPIRE, DEL and PUBLISH on keys with the prefix',
+  ],
+  [/\bREADONLY\b/, 'it is a replica: name the primary'],
+  [/\bMISCONF\b/, 'it cannot write to its disk'],
+  [/\bOOM\b/, 'its memory is full'],
+  [/\bMOVED\b/, 'it is one of a cluster: give one Redis that holds the keys, or a proxy'],
+];
 
 /** Longer ones tell where in a script something happened. */
 const MOST_CHARACTERS = 200;
@@ -18,7 +21,6 @@ const MOST_CHARACTERS = 200;
 /** An error that Redis answered with. @param text what Redis said; it never repeats a secret */
 export function refusal(description: string, text: string): LockRefusedError {
   const said = text.slice(0, MOST_CHARACTERS);
-  // An error within a script comes as `ERR …` of older versions, and as itself of newer ones.
-  const advice = Object.entries(ADVICE).find(([word]) => said.split(/[^A-Za-z]+/, 4).includes(word))?.[1];
+  const advice = ADVICE.find(([expression]) => expression.test(said))?.[1];
   return new LockRefusedError(`${description} refused: ${said}${advice === undefined ? '' : ` (${advice})`}`);
 }

@@ -65,16 +65,16 @@ function createUpstashSender({ url, token }: UpstashEndpoint): CommandSender {
 }
 
 function faultOf(description: string, error: unknown): Error {
+  // The library tells all that came, perhaps a page of HTML.
+  if (error instanceof errors.UpstashJSONParseError) {
+    return new LockServiceError(`${description} gave an answer that is no JSON`);
+  }
   if (error instanceof errors.UpstashError) {
     // The library adds the whole command, with the token of the lease.
     const text = error.message.replace(/, command was: .*$/s, '');
     // Redis' own errors begin with a word of their own; others are of the service before it.
     if (/^([A-Z]{3,} |Unauthorized)/.test(text)) return refusal(description, text);
     return new LockServiceError(`${description} is at fault: ${text.slice(0, 200)}`);
-  }
-  // The library tells all that came, perhaps a page of HTML.
-  if (error instanceof errors.UpstashJSONParseError) {
-    return new LockServiceError(`${description} gave an answer that is no JSON`);
   }
   return new LockServiceError(`${description} cannot be reached`, { cause: error });
 }
