@@ -117,7 +117,7 @@ export function guardLeases(leases: LeaseService, options: LockOptions): LeaseSe
         () => leases.ping(),
         () => 'ok',
       ),
-    onRelease: (listener) => leases.onRelease?.(listener),
+    ...(leases.onRelease === undefined ? {} : { onRelease: leases.onRelease }),
     close: () => leases.close(),
   };
 }

@@ -9,6 +9,9 @@ const FIRST_PAUSE_MS = 25;
 /** …up to this. */
 const LONGEST_PAUSE_MS = 500;
 
+/** Longer than the last try takes, in milliseconds. */
+const LONGEST_TRY_MS = 60_000;
+
 /**
  * Locks whose leases are kept outside of this process. The protocol:
  *
@@ -29,7 +32,8 @@ const LONGEST_PAUSE_MS = 500;
  * - *Waiting.* The one who waits looks again after growing pauses with jitter, and at once where it hears of the
  *   release. Nothing is polled faster than `FIRST_PAUSE_MS`, and nobody stands in a queue.
  *
- * Holds no connection, timer or promise beyond the calls that are under way, so that a Worker may keep it across requests.
+ * Holds no connection, timer or promise beyond the calls and leases of each request, so that a Worker may keep it across
+ * them, provided that its service hears of no releases: one request would wake another.
  */
 export function createLeasedLocks(leases: LeaseService, options: LockOptions): LockManager {
   return new LeasedLocks(leases, options);
@@ -41,7 +45,8 @@ class LeasedLocks implements LockManager, LeaseKeeper {
   readonly #monotonic: () => number;
   readonly #token: () => string;
   readonly #held = new Set<HeldLease>();
-  readonly #calls = new Set<AbortController>();
+  /** Calls of `acquire`, and when they are over at the latest by the monotonic clock. */
+  readonly #calls = new Map<AbortController, number>();
   /** Who waits for a release, by name. */
   readonly #listeners = new Map<string, Set<() => void>>();
   #closed = false;
@@ -76,7 +81,7 @@ class LeasedLocks implements LockManager, LeaseKeeper {
     const call = new AbortController();
     const abort = (): void => call.abort(options.signal?.reason);
     options.signal?.addEventListener('abort', abort, { once: true });
-    this.#calls.add(call);
+    this.#note(call, options.waitMs);
     try {
       return await this.#acquire(name, options, call.signal);
     } catch (error) {
@@ -97,10 +102,18 @@ class LeasedLocks implements LockManager, LeaseKeeper {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    for (const call of this.#calls) call.abort(new Error('The locks were closed'));
+    for (const call of this.#calls.keys()) call.abort(new Error('The locks were closed'));
     await Promise.all([...this.#held].map((lease) => lease.close()));
     this.#held.clear();
     await this.leases.close();
+  }
+
+  #note(call: AbortController, waitMs: number): void {
+    // A Worker drops what it does for a client that left, in the middle and without a word.
+    const now = this.#monotonic();
+    for (const [other, over] of this.#calls) if (over < now) this.#calls.delete(other);
+    for (const lease of this.#held) if (lease.over) this.#held.delete(lease);
+    this.#calls.set(call, now + waitMs + LONGEST_TRY_MS);
   }
 
   async #acquire(name: string, options: AcquireOptions, signal: AbortSignal): Promise<Lease | null> {
@@ -124,7 +137,6 @@ class LeasedLocks implements LockManager, LeaseKeeper {
       const had = await untilAborted(taking, signal);
       if (!had) return null;
       if (lease.leftMs > 0) {
-        for (const other of this.#held) if (other.over) this.#held.delete(other);
         this.#held.add(lease);
         return lease.start();
       }

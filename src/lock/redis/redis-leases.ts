@@ -62,11 +62,15 @@ export function createRedisLeases(sender: CommandSender, prefix: string): LeaseS
       await run(RELEASE, name, token, channel);
     },
     async ping() {
-      await run(PING, 'ping', '1', whole(PING_MS));
+      await run(PING, '.ping', '1', whole(PING_MS));
     },
-    onRelease(told) {
-      listener = told;
-    },
+    ...(sender.listen === undefined
+      ? {}
+      : {
+          onRelease(told: (name: string) => void) {
+            listener = told;
+          },
+        }),
     close: () => sender.close(),
   };
 }

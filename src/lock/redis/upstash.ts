@@ -35,7 +35,7 @@ function createUpstashSender({ url, token }: UpstashEndpoint): CommandSender {
   if (place === null || !/^https?:$/.test(place.protocol)) {
     throw new Error('Invalid URL of an Upstash Redis: expected https://…');
   }
-  const description = `upstash:${place.host}`;
+  const description = `upstash:${place.host}${place.pathname.replace(/\/+$/, '')}`;
   if (place.username !== '' || place.password !== '') {
     throw new Error(`Invalid URL of ${description}: give the token by itself`);
   }

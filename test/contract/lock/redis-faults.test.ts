@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { createClient } from '@redis/client';
 import { afterAll, afterEach, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import type { Lease, LockManager } from '../../../src/lock/lock-manager.ts';
@@ -38,6 +39,10 @@ describe.skipIf(missing !== null)(`One Redis at fault${missing === null ? '' : `
   });
 
   const holder = (name: string): Promise<unknown> => server.command('GET', `snowcap:${name}`);
+
+  /** Whether somebody listens for releases. */
+  const heard = async (): Promise<boolean> =>
+    String(await server.command('PUBSUB', 'NUMSUB', 'snowcap:released')).endsWith(',1');
 
   /** Locks over one of the transports, closed after the test. */
   function open(transport: 'REST' | 'TCP', platform: TestPlatform, url = server.url()): LockManager {
@@ -104,20 +109,26 @@ describe.skipIf(missing !== null)(`One Redis at fault${missing === null ? '' : `
       held(await locks.acquire('a', ONCE));
     });
 
-    it('goes wrong within its time where Redis is late, and a lock that comes late is given back', async () => {
-      const clock = createFakeClock();
-      const platform = testPlatform(clock);
-      const locks = open('REST', platform);
-      bridge.fault = once({ kind: 'delayed', milliseconds: 300 });
-      const acquiring = locks.acquire('a', ONCE);
-      acquiring.catch(() => undefined);
-      await until(() => bridge.underWay > 0);
-      await clock.advance(ANSWER_MS);
-      await expect(acquiring).rejects.toThrow(`gave no answer within ${ANSWER_MS} ms`);
-      await platform.settled();
-      expect(await holder('a')).toBeNull();
-      held(await locks.acquire('a', ONCE));
-    });
+    it.each([
+      { kind: 'delayed', milliseconds: 300 },
+      { kind: 'late', milliseconds: 300 },
+      { kind: 'silent' },
+    ] as const)(
+      'goes wrong within its time where Redis is $kind, and the lock is given back',
+      async (fault) => {
+        const clock = createFakeClock();
+        const platform = testPlatform(clock);
+        const locks = open('REST', platform);
+        bridge.fault = once(fault);
+        const acquiring = failure(locks.acquire('a', ONCE));
+        await until(() => bridge.underWay > 0);
+        await clock.advance(ANSWER_MS);
+        expect(await acquiring).toContain(`gave no answer within ${ANSWER_MS} ms`);
+        if (fault.kind !== 'silent') await platform.settled();
+        await until(async () => (await holder('a')) === null);
+        held(await locks.acquire('a', ONCE));
+      },
+    );
 
     it('says that a token is wrong, without telling it', async () => {
       const locks = createUpstashLocks({
@@ -217,9 +228,7 @@ describe.skipIf(missing !== null)(`One Redis at fault${missing === null ? '' : `
       for (let round = 0; round < 3; round += 1) {
         const lease = held(await (round === 1 ? one : other).acquire('a', ONCE));
         const waiting = one.acquire('a', { leaseMs: 60_000, waitMs: 60_000 });
-        await until(async () =>
-          String(await server.command('PUBSUB', 'NUMSUB', 'snowcap:released')).endsWith(',1'),
-        );
+        await until(heard);
         await lease.release();
         // No time passes: it does not look by itself.
         const next = held(await waiting);
@@ -242,6 +251,22 @@ describe.skipIf(missing !== null)(`One Redis at fault${missing === null ? '' : `
       const error = await failure(reader.acquire('a', ONCE));
       expect(error).toContain('let its user run EVAL');
       expect(error).not.toContain('user-password');
+    });
+
+    it('needs no more of a user than docs/locks.md says, and hears of releases with that', async () => {
+      const page = await readFile(new URL('../../../docs/locks.md', import.meta.url), 'utf8');
+      const rule = /^ACL SETUSER snowcap .*$/m.exec(page)?.[0].split(' ') ?? [];
+      await server.command(...rule);
+      const clock = createFakeClock();
+      const url = `redis://snowcap:password@127.0.0.1:${server.port}/0`;
+      const locks = open('TCP', testPlatform(clock), url);
+      await locks.ping();
+      const lease = held(await locks.acquire('a', ONCE));
+      const waiting = locks.acquire('a', { leaseMs: 60_000, waitMs: 60_000 });
+      await until(heard);
+      expect(await lease.extend(60_000)).toBe(true);
+      await lease.release();
+      expect(await waiting).not.toBeNull();
     });
 
     it('says that a password is wrong or missing, without telling any', async () => {
