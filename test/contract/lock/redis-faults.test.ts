@@ -130,6 +130,18 @@ describe.skipIf(missing !== null)(`One Redis at fault${missing === null ? '' : `
       },
     );
 
+    it('a request that is executed after all is over costs others one lease, and no more', async () => {
+      const locks = open('REST', testPlatform(systemClock));
+      const lease = held(await locks.acquire('a', ONCE));
+      const request = bridge.commands.at(-1) ?? [];
+      await lease.release();
+      await server.command(...request);
+      expect(await locks.acquire('a', ONCE)).toBeNull();
+      expect(await server.command('PTTL', 'snowcap:a')).toBeLessThanOrEqual(ONCE.leaseMs);
+      await server.command('PEXPIRE', 'snowcap:a', '1');
+      await until(() => locks.acquire('a', ONCE).then(Boolean));
+    });
+
     it('says that a token is wrong, without telling it', async () => {
       const locks = createUpstashLocks({
         platform: testPlatform(systemClock),
