@@ -39,6 +39,7 @@ export const COUNTERS = {
     help: 'Times that the lock service could not be asked: work went on uncoordinated',
     labels: ['operation'],
   },
+  snowcap_spans_total: { help: 'Spans of traces, by what became of them', labels: ['result'] },
   snowcap_background_failures_total: { help: 'Deferred work that failed', labels: ['what'] },
 } as const;
 
