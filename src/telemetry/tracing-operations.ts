@@ -22,7 +22,7 @@ export function tracingOperations<T extends object>(target: T, part: 'storage' |
         const span = startSpan(title, attributes, 'client');
         if (span === null) return Reflect.apply(member, object, given);
         return endingWith(span, async () => {
-          const result: unknown = await within(span, () => Reflect.apply(member, object, given));
+          const result: unknown = await within(span, (): unknown => Reflect.apply(member, object, given));
           if (result === null) span.setAttribute('snowcap.found', false);
           return result;
         });
