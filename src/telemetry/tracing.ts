@@ -149,9 +149,10 @@ export function annotate(attributes: Attributes): void {
   trace.getActiveSpan()?.setAttributes(attributes);
 }
 
-/** Names the active span to those that will follow its work; undefined where nothing is traced. */
+/** Names the active span to those that will follow its work; undefined where it is not sampled. */
 export function activeSpan(): SpanContext | undefined {
-  return trace.getActiveSpan()?.spanContext();
+  const active = trace.getActiveSpan()?.spanContext();
+  return active !== undefined && isSampled(active) ? active : undefined;
 }
 
 /** Says that the active span follows the work of another one. */

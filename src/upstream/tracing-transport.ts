@@ -1,4 +1,4 @@
-import type { ByteStream } from '../stream/byte-stream.ts';
+import { type ByteStream, withCleanup } from '../stream/byte-stream.ts';
 import { endSpan, startSpan, traceHeaders, within } from '../telemetry/tracing.ts';
 import type { Attributes, Span } from '../telemetry/tracing.ts';
 import type { Transport, TransportRequest } from './transport.ts';
@@ -56,36 +56,16 @@ function tracedBody(
   signal: AbortSignal | undefined,
   status: number,
 ): ByteStream {
-  const source = body[Symbol.asyncIterator]();
   let size = 0;
-  let over = false;
-  const finish = (error?: unknown): void => {
-    if (over) return;
-    over = true;
-    span.setAttribute('http.response.body.size', size);
-    // What is not there is an answer like any other.
-    end(span, signal, error ?? (status >= 500 ? new Error(`The upstream answered ${status}`) : undefined));
-  };
-  const iterator: AsyncIterator<Uint8Array, undefined> = {
-    async next() {
-      try {
-        const result = await source.next();
-        if (result.done !== true) {
-          size += result.value.length;
-          return result;
-        }
-      } catch (error) {
-        finish(error);
-        throw error;
-      }
-      finish();
-      return { done: true, value: undefined };
+  return withCleanup(
+    body,
+    (error) => {
+      span.setAttribute('http.response.body.size', size);
+      // What is not there is an answer like any other.
+      end(span, signal, error ?? (status >= 500 ? new Error(`The upstream answered ${status}`) : undefined));
     },
-    async return() {
-      finish();
-      await source.return?.();
-      return { done: true, value: undefined };
+    (bytes) => {
+      size += bytes;
     },
-  };
-  return { [Symbol.asyncIterator]: () => iterator };
+  );
 }
