@@ -16,7 +16,7 @@ const INTERFACES = [
   '^src/database/(metadata-store|lease-store)\\.ts$',
   '^src/lock/lock-manager\\.ts$',
   '^src/upstream/(transport|upstreams)\\.ts$',
-  '^src/telemetry/(logger|metrics|redact)\\.ts$',
+  '^src/telemetry/(logger|metrics|redact|tracing)\\.ts$',
 ];
 /** Implementations of the interfaces, one vendor library or runtime each, with the files that they share. */
 const DRIVERS = ['^src/(storage|database|lock|spool|telemetry)/', '^src/upstream/undici-'];
@@ -30,6 +30,7 @@ const EACH_DRIVER = [
   '^src/lock/redis/',
   '^src/spool/disk',
   '^src/spool/memory',
+  '^src/telemetry/otel-',
   '^src/telemetry/pino-',
   '^src/telemetry/prom',
   '^src/upstream/undici-',
@@ -76,6 +77,11 @@ const VENDORS = [
   { library: 'pino', files: ['^src/telemetry/'] },
   { library: 'pino-pretty', files: ['^src/telemetry/'] },
   { library: 'prom-client', files: ['^src/telemetry/'] },
+  { library: '@opentelemetry/api', files: ['^src/telemetry/'] },
+  ...['context-async-hooks', 'core', 'exporter-trace-otlp-http', 'resources', 'sdk-trace'].map((part) => ({
+    library: `@opentelemetry/${part}`,
+    files: ['^src/telemetry/otel-'],
+  })),
   { library: 'zod', files: [CONFIG] },
   { library: '@upstash/redis', files: ['^src/lock/redis/upstash\\.ts$'] },
   { library: '@redis/client', files: ['^src/lock/redis/tcp\\.ts$'] },

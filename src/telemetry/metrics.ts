@@ -43,6 +43,7 @@ export const COUNTERS = {
     help: 'Requests to lock services, by what came of them (skipped: the service is left alone after faults)',
     labels: ['operation', 'outcome'],
   },
+  snowcap_spans_total: { help: 'Spans of traces, by what became of them', labels: ['result'] },
   snowcap_background_failures_total: { help: 'Deferred work that failed', labels: ['what'] },
 } as const;
 

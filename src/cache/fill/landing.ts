@@ -1,5 +1,6 @@
 import type { ByteStream } from '../../stream/byte-stream.ts';
 import { leave } from '../../stream/byte-stream.ts';
+import { traced } from '../../telemetry/tracing.ts';
 import type { OpenedNar } from '../../upstream/upstreams.ts';
 import { BodyMismatchError, CacheError } from '../errors.ts';
 import { faultOf } from '../faults.ts';
@@ -72,7 +73,7 @@ export class Landing {
       verifier.abort();
       flight.verified();
       this.#context.onEnd('verified');
-      return await this.#commit(verified);
+      return await traced('commit', { 'snowcap.key': this.#key }, () => this.#commit(verified));
     } catch (error) {
       verifier.abort();
       const fault = faultOf(cancel.signal.aborted ? cancel.signal.reason : error);
