@@ -117,7 +117,8 @@ export class Landing {
     if (!flight.fail(reason)) return;
     room.abort(reason);
     cancel.abort(reason);
-    this.#context.schedule.add({ kind: 'fill', key: this.#key });
+    // Who keeps it learns of it, and tries again itself.
+    if (!isKept()) this.#context.schedule.add({ kind: 'fill', key: this.#key });
   }
 
   async #receive(): Promise<void> {
