@@ -68,7 +68,6 @@ async function filled(fills: Fills, key: string, signal: AbortSignal | undefined
   const fill = fills.join(key, { leader: false });
   const letGo = fill.keep();
   const outOfTime = (): void => {
-    letGo();
     fill.cancel(new CacheError('busy', 'shutting_down', 'The time for this job is over'));
   };
   if (signal?.aborted === true) outOfTime();

@@ -212,8 +212,8 @@ export class Fill {
         });
         throw refusal;
       }
-      // Elsewhere, or later, there may be room.
-      if (refusal === null) schedule.add({ kind: 'fill', key: this.key });
+      // Elsewhere, or later, there may be room. Who keeps it learns of it, and tries again itself.
+      if (refusal === null && this.#keepers === 0) schedule.add({ kind: 'fill', key: this.key });
       return this.#unsaved(claim, refusal ?? 'no room for it, or for its decoder', refusal === null);
     }
     const landing = new Landing(this.#context, {
