@@ -1,3 +1,4 @@
+import { cloudflareTest } from '@cloudflare/vitest-plugin';
 import { defineConfig } from 'vitest/config';
 import type { ViteUserConfig } from 'vitest/config';
 import type { Reporter } from 'vitest/node';
@@ -18,7 +19,32 @@ const SUITES = {
   contract: 30_000,
   laws: 120_000,
   conformance: 300_000,
+  workerd: 60_000,
 } as const;
+
+/** What some suites need once, before their first test. */
+const SETUPS: Readonly<Record<string, readonly string[]>> = {
+  conformance: ['test/support/closure-setup.ts'],
+  workerd: ['test/support/workerd-setup.ts'],
+};
+
+/**
+ * The suite `workerd` runs inside the runtime of Cloudflare Workers, module by module, with a local bucket and a
+ * local database. It needs no account, its Workers have no network, and nothing is written outside the temporary
+ * directory.
+ */
+const workerd = cloudflareTest({
+  // Else each connection that a test breaks is logged with a stack of the runtime's.
+  verbose: false,
+  miniflare: {
+    compatibilityDate: '2026-11-02',
+    compatibilityFlags: ['nodejs_compat'],
+    r2Buckets: ['BUCKET'],
+    d1Databases: ['DB'],
+    modulesRules: [{ type: 'CompiledWasm', include: ['**/*.wasm'] }],
+    outboundService: () => new Response('The tests have no network', { status: 599 }),
+  },
+});
 
 /** Lists at the end every test that did not run, with the reason given to `skip`: a skip must not pass unseen. */
 const skippedTests: Reporter = {
@@ -55,13 +81,14 @@ const config: ViteUserConfig = defineConfig({
     reporters: [skippedTests, 'default', totals],
     projects: Object.entries(SUITES).map(([name, testTimeout]) => ({
       extends: true,
+      plugins: name === 'workerd' ? [workerd] : [],
       test: {
         name,
         include: [`test/${name}/**/*.test.ts`],
         testTimeout,
         hookTimeout: Math.max(60_000, testTimeout),
         teardownTimeout: 20_000,
-        globalSetup: name === 'conformance' ? ['test/support/closure-setup.ts'] : [],
+        globalSetup: [...(SETUPS[name] ?? [])],
       },
     })),
   },

@@ -1,0 +1,12 @@
+/** The bindings that vitest.config.ts gives to the suite. */
+declare namespace Cloudflare {
+  interface Env {
+    readonly BUCKET: R2Bucket;
+    readonly DB: D1Database;
+  }
+}
+
+declare module '*.wasm' {
+  const module: WebAssembly.Module;
+  export default module;
+}
