@@ -43,7 +43,12 @@ const CLI = '^src/cli/';
 const VENDOR = '(^|/)node_modules/';
 
 /** Drivers that need no Node: type-checked without its types (tsconfig.portable.json), and held to that here too. */
-const PORTABLE_DRIVERS = ['^src/storage/(memory|r2[a-z-]*)\\.ts$', '^src/lock/local\\.ts$'];
+const PORTABLE_DRIVERS = [
+  '^src/storage/(memory|r2[a-z-]*)\\.ts$',
+  // D1, and what it shares with node:sqlite.
+  '^src/database/sqlite/(d1|compile|executor|reads|rows|schema|store|writes)\\.ts$',
+  '^src/lock/local\\.ts$',
+];
 /** Node modules that Workers implement too, behind one file each. */
 const SHARED_NODE_MODULES = ['^src/nar/sha256\\.ts$', '^src/nar/decompress/zlib\\.ts$'];
 /** Files that a runtime other than Node replaces by one of its own. */

@@ -19,7 +19,7 @@ const SUITES = {
   contract: 30_000,
   laws: 120_000,
   conformance: 300_000,
-  workerd: 60_000,
+  workerd: 120_000,
 } as const;
 
 /** What some suites need once, before their first test. */
