@@ -2,6 +2,7 @@ import { cloudflareTest } from '@cloudflare/vitest-plugin';
 import { defineConfig } from 'vitest/config';
 import type { ViteUserConfig } from 'vitest/config';
 import type { Reporter } from 'vitest/node';
+import { runTool } from './test/support/workerd-tools.ts';
 
 const [major = 0] = process.versions.node.split('.').map(Number);
 if (major < 24) {
@@ -21,6 +22,18 @@ const SUITES = {
   conformance: 300_000,
   workerd: 120_000,
 } as const;
+
+/** Files of other suites that a suite runs too. */
+const MORE_FILES: Readonly<Record<string, readonly string[]>> = {
+  // What knows no runtime must do the same in each: formats, decoders, and the core over fakes.
+  workerd: [
+    'test/unit/nix/!(nix-interop).test.ts',
+    'test/unit/nar/{reader,listing,digest}.test.ts',
+    'test/unit/cache/*.test.ts',
+    'test/unit/server/!(app).test.ts',
+    'test/unit/upstream/!(undici-*|client-over-http).test.ts',
+  ],
+};
 
 /** What some suites need once, before their first test. */
 const SETUPS: Readonly<Record<string, readonly string[]>> = {
@@ -42,6 +55,7 @@ const workerd = cloudflareTest({
     r2Buckets: ['BUCKET'],
     d1Databases: ['DB'],
     modulesRules: [{ type: 'CompiledWasm', include: ['**/*.wasm'] }],
+    serviceBindings: { TOOLS: runTool },
     outboundService: () => new Response('The tests have no network', { status: 599 }),
   },
 });
@@ -84,7 +98,9 @@ const config: ViteUserConfig = defineConfig({
       plugins: name === 'workerd' ? [workerd] : [],
       test: {
         name,
-        include: [`test/${name}/**/*.test.ts`],
+        // A runtime for each file would take longer to start than the tests.
+        isolate: name !== 'workerd',
+        include: [`test/${name}/**/*.test.ts`, ...(MORE_FILES[name] ?? [])],
         testTimeout,
         hookTimeout: Math.max(60_000, testTimeout),
         teardownTimeout: 20_000,

@@ -3,6 +3,8 @@ declare namespace Cloudflare {
   interface Env {
     readonly BUCKET: R2Bucket;
     readonly DB: D1Database;
+    /** See test/support/workerd-tools.ts. */
+    readonly TOOLS: Fetcher;
   }
 }
 
