@@ -16,7 +16,7 @@ const INTERFACES = [
   '^src/database/(metadata-store|lease-store)\\.ts$',
   '^src/lock/lock-manager\\.ts$',
   '^src/upstream/(transport|upstreams)\\.ts$',
-  '^src/telemetry/(logger|metrics|redact)\\.ts$',
+  '^src/telemetry/(logger|metrics|redact|tracing)\\.ts$',
 ];
 /** Implementations of the interfaces, one vendor library or runtime each, with the files that they share. */
 const DRIVERS = ['^src/(storage|database|lock|spool|telemetry)/', '^src/upstream/undici-'];
@@ -27,8 +27,11 @@ const EACH_DRIVER = [
   '^src/storage/r2',
   '^src/database/sqlite/',
   '^src/lock/local',
+  '^src/lock/database',
+  '^src/lock/redis/',
   '^src/spool/disk',
   '^src/spool/memory',
+  '^src/telemetry/otel-',
   '^src/telemetry/pino-',
   '^src/telemetry/prom',
   '^src/upstream/undici-',
@@ -46,8 +49,8 @@ const VENDOR = '(^|/)node_modules/';
 const PORTABLE_DRIVERS = [
   '^src/storage/(memory|r2[a-z-]*)\\.ts$',
   // D1, and what it shares with node:sqlite.
-  '^src/database/sqlite/(d1|compile|executor|reads|rows|schema|store|writes)\\.ts$',
-  '^src/lock/local\\.ts$',
+  '^src/database/sqlite/(d1|compile|executor|leases|operation|reads|rows|schema|store|writes)\\.ts$',
+  '^src/lock/(?!redis/tcp\\.ts$)',
 ];
 /** Node modules that Workers implement too, behind one file each. */
 const SHARED_NODE_MODULES = ['^src/nar/sha256\\.ts$', '^src/nar/decompress/zlib\\.ts$'];
@@ -80,7 +83,14 @@ const VENDORS = [
   { library: 'pino', files: ['^src/telemetry/'] },
   { library: 'pino-pretty', files: ['^src/telemetry/'] },
   { library: 'prom-client', files: ['^src/telemetry/'] },
+  { library: '@opentelemetry/api', files: ['^src/telemetry/'] },
+  ...['context-async-hooks', 'core', 'exporter-trace-otlp-http', 'resources', 'sdk-trace'].map((part) => ({
+    library: `@opentelemetry/${part}`,
+    files: ['^src/telemetry/otel-'],
+  })),
   { library: 'zod', files: [CONFIG] },
+  { library: '@upstash/redis', files: ['^src/lock/redis/upstash\\.ts$'] },
+  { library: '@redis/client', files: ['^src/lock/redis/tcp\\.ts$'] },
   { library: 'lru-cache', files: [CACHE, '^src/storage/', UPSTREAM] },
   { library: 'hono', files: [SERVER, RUNTIME] },
   { library: '@hono/node-server', files: [RUNTIME] },

@@ -14,14 +14,20 @@ export interface Adoption {
   known(key: string): void;
 }
 
+/** The keys that need no look any more in this process. */
+export type AdoptionMemory = LRUCache<string, true>;
+
 const MOST_REMEMBERED = 100_000;
+
+export function createAdoptionMemory(): AdoptionMemory {
+  return new LRUCache({ max: MOST_REMEMBERED });
+}
 
 export function createAdoption(
   { metadata, platform }: Pick<CacheServices, 'metadata' | 'platform'>,
   verification: Pick<BackgroundVerification, 'schedule'>,
+  looked: AdoptionMemory,
 ): Adoption {
-  const looked = new LRUCache<string, true>({ max: MOST_REMEMBERED });
-
   async function look(key: string): Promise<void> {
     // The answer goes first.
     await platform.clock.sleep(0);

@@ -13,27 +13,36 @@ export interface BucketTrust {
   record(): Promise<void>;
 }
 
+/** What is known of it in this process. */
+export interface BucketTrustMemory {
+  current: boolean;
+}
+
 const KEY = 'snowcap/trusted-keys';
 const MOST_BYTES = 1024 * 1024;
 
+export function createBucketTrustMemory(): BucketTrustMemory {
+  return { current: false };
+}
+
 export function createBucketTrust(
   services: Pick<CacheServices, 'storage' | 'trustedKeys' | 'upstreams'>,
+  memory: BucketTrustMemory,
 ): BucketTrust {
   const { storage, trustedKeys } = services;
   const trusted = [...trustedKeys.keys(), ...unsignedUpstreamsOf(services)].sort();
   const today = `${trusted.join('\n')}\n`;
-  let current = false;
   return {
     async isCurrent() {
-      if (current) return true;
+      if (memory.current) return true;
       const last = await storedBytes(storage, KEY, MOST_BYTES);
-      current = last !== null && new TextDecoder().decode(last) === today;
-      return current;
+      memory.current = last !== null && new TextDecoder().decode(last) === today;
+      return memory.current;
     },
     async record() {
       const bytes = new TextEncoder().encode(today);
       await storage.put(KEY, { kind: 'bytes', bytes }, { contentType: 'text/plain; charset=utf-8' });
-      current = true;
+      memory.current = true;
     },
   };
 }

@@ -15,30 +15,53 @@ export interface Reservation {
   release(): void;
 }
 
+/** For a process whose requests may be ended from outside, so that nobody releases what they have. */
+export interface ReservationExpiry {
+  /** Milliseconds since the epoch. */
+  now(): number;
+  /** Milliseconds after which a reservation that stands in the way is taken for lost. */
+  readonly afterMs: number;
+}
+
 /**
  * @param limit in bytes
  * @param onChange called with the bytes reserved after each change
+ * @param expiry none where whoever reserves is sure to release
  */
-export function createBudget(limit: number, onChange: (reserved: number) => void = () => undefined): Budget {
+export function createBudget(
+  limit: number,
+  onChange: (reserved: number) => void = () => undefined,
+  expiry?: ReservationExpiry,
+): Budget {
   let reserved = 0;
+  /** In the order in which they were made, with the time of that. */
+  const held = new Map<Reservation, number>();
+
+  function giveBack(reservation: Reservation): void {
+    if (!held.delete(reservation)) return;
+    reserved -= reservation.bytes;
+    onChange(reserved);
+  }
+
+  function releaseLost({ now, afterMs }: ReservationExpiry): void {
+    for (const [reservation, madeAt] of held) {
+      if (now() - madeAt < afterMs) return;
+      giveBack(reservation);
+    }
+  }
+
   return {
     get reserved() {
       return reserved;
     },
     reserve(bytes) {
+      if (reserved + bytes > limit && expiry !== undefined) releaseLost(expiry);
       if (reserved + bytes > limit) return null;
       reserved += bytes;
+      const reservation: Reservation = { bytes, release: () => giveBack(reservation) };
+      held.set(reservation, expiry?.now() ?? 0);
       onChange(reserved);
-      let released = false;
-      return {
-        bytes,
-        release() {
-          if (released) return;
-          released = true;
-          reserved -= bytes;
-          onChange(reserved);
-        },
-      };
+      return reservation;
     },
   };
 }

@@ -1,21 +1,24 @@
 import { type CacheInfo, formatCacheInfo } from '../nix/cache-info.ts';
 import { formatPublicKey } from '../nix/signing-key.ts';
+import type { BackgroundJob } from '../platform.ts';
 import type { UpstreamStatus } from '../upstream/upstreams.ts';
 import { createAdoption } from './adoption.ts';
 import { createBucketTrust } from './bucket-trust.ts';
+import { type CacheMemory, createCacheMemory } from './cache-memory.ts';
 import { createBackgroundVerification } from './fill/background-verification.ts';
 import { createFills } from './fill/fills.ts';
 import { createSources } from './fill/sources.ts';
 import { createPathFinder } from './find-path.ts';
 import { createListings, type ListingAnswer } from './get-listing.ts';
 import { type GetNarParts, getNar, type NarAnswer, type NarRequest } from './get-nar.ts';
-import { createNarInfoMemory, getNarInfo, type NarInfoAnswer } from './get-nar-info.ts';
+import { getNarInfo, type NarInfoAnswer } from './get-nar-info.ts';
 import { headNar, type NarHead } from './head-nar.ts';
-import { createNarMemory } from './nar-memory.ts';
-import { createNegativeMemory } from './negative-memory.ts';
 import { createPassage } from './passage.ts';
 import { checkReadiness, type Readiness } from './readiness.ts';
 import { createRecency } from './recency.ts';
+import { createRedirects } from './redirects.ts';
+import { type JobOutcome, runJob } from './run-job.ts';
+import { createSchedule } from './schedule.ts';
 import type { CacheServices } from './services.ts';
 import { withdrawUntrusted } from './withdraw.ts';
 
@@ -33,6 +36,13 @@ export interface Cache {
   readonly cacheInfo: string;
   /** Each signing key, as clients list it in `trusted-public-keys`. */
   readonly publicKeys: readonly string[];
+  /**
+   * Does what `Platform.schedule` was handed: to be called where a client waits for nothing. Never rejects; done twice, it
+   * does no harm.
+   *
+   * @param signal aborted when time runs out: what is unfinished is dropped, and nothing of it is stored
+   */
+  run(job: BackgroundJob, signal?: AbortSignal): Promise<JobOutcome>;
   readiness(): Promise<Readiness>;
   upstreams(): readonly UpstreamStatus[];
   /**
@@ -46,42 +56,56 @@ export interface Cache {
   drain(deadline: AbortSignal): Promise<void>;
 }
 
-export function createCache(services: CacheServices): Cache {
-  const { platform, settings } = services;
-  const memory = createNarInfoMemory(settings.narInfoTtlMs, () => platform.clock.now());
-  const negative = createNegativeMemory(settings.negativeTtlMs, platform.clock);
+/**
+ * @param memory what this process remembers: to be given where each request has a cache of its own
+ * @default a memory of its own
+ */
+export function createCache(
+  services: CacheServices,
+  memory: CacheMemory = createCacheMemory(services.settings, services.platform),
+): Cache {
+  const { platform } = services;
+  const { narInfos, negative, nars: narMemory } = memory;
   const onPathsChanged = (hashes: readonly string[]): void => {
     for (const hash of hashes) {
-      memory.forget(hash);
+      narInfos.forget(hash);
       negative.forget(hash);
     }
   };
   const paths = createPathFinder(services, negative);
-  const sources = createSources(services);
-  const narMemory = createNarMemory(settings.narInfoTtlMs, settings.bufferLimit, () => platform.clock.now());
-  const verification = createBackgroundVerification(services, onPathsChanged, (key) => narMemory.forget(key));
-  const adoption = createAdoption(services, verification);
-  const fills = createFills(services, {
-    paths,
-    sources,
-    verification,
-    onPathsChanged,
-    onPresent: (key) => adoption.known(key),
-  });
+  const sources = createSources(services, memory.distrust);
+  const schedule = createSchedule(platform, memory.scheduled);
+  const verification = createBackgroundVerification(services, schedule, onPathsChanged, (key) =>
+    narMemory.forget(key),
+  );
+  const adoption = createAdoption(services, verification, memory.adoption);
+  const onPresent = (key: string): void => adoption.known(key);
+  const fills = createFills(
+    services,
+    { paths, sources, verification, schedule, onPathsChanged, onPresent },
+    memory,
+  );
   const passage = createPassage({ services, paths, sources, buffers: fills.buffers });
-  const recency = createRecency(services);
-  const narParts: GetNarParts = { services, fills, passage, recency, adoption, narMemory };
-  const listings = createListings({ services, paths, getNar: (request) => getNar(narParts, request) });
-  const bucketTrust = createBucketTrust(services);
+  const recency = createRecency(services, memory.recency);
+  const redirects = createRedirects({ services, paths, sources, fills, passage, schedule });
+  const narParts: GetNarParts = { services, fills, passage, recency, adoption, narMemory, redirects };
+  const listings = createListings({
+    services,
+    paths,
+    unlistable: memory.unlistable,
+    getNar: (request) => getNar(narParts, { ...request, direct: true }),
+  });
+  const bucketTrust = createBucketTrust(services, memory.bucketTrust);
   const cacheInfo = formatCacheInfo(cacheInfoOf(services));
 
   return {
     cacheInfo,
     publicKeys: services.signers.map((signer) => formatPublicKey(signer.publicKey)),
-    getNarInfo: (hash) => getNarInfo({ services, memory, paths, bucketTrust }, hash),
+    getNarInfo: (hash) => getNarInfo({ services, memory: narInfos, paths, bucketTrust }, hash),
     getNar: (request) => getNar(narParts, request),
     headNar: (key, query) => headNar({ services, paths, sources }, key, query),
     getListing: (hash) => listings.get(hash),
+    run: (job, signal) => runJob({ services, fills, verification }, job, signal),
     readiness: () => checkReadiness(services),
     upstreams: () => services.upstreams.status(),
     async startUp() {

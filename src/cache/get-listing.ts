@@ -30,9 +30,13 @@ export interface Listings {
   get(hash: string): Promise<ListingAnswer>;
 }
 
+/** The NARs that are too large to be listed, by NarHash, which determines the listing. */
+export type UnlistableMemory = LRUCache<string, ListingTooLargeError>;
+
 export interface ListingParts {
   readonly services: CacheServices;
   readonly paths: PathFinder;
+  readonly unlistable: UnlistableMemory;
   readonly getNar: (request: NarRequest) => Promise<NarAnswer>;
 }
 
@@ -43,12 +47,15 @@ const MOST_AT_ONCE = 2;
 const MOST_WINDOW_BYTES = 64 * 1024 * 1024;
 const MOST_REMEMBERED = 1000;
 
+export function createUnlistableMemory(): UnlistableMemory {
+  return new LRUCache({ max: MOST_REMEMBERED });
+}
+
 export function createListings(parts: ListingParts): Listings {
+  const { unlistable } = parts;
   const { platform, storage } = parts.services;
   const underway = new Map<string, Promise<ListingAnswer>>();
   const turns = createTurns(MOST_AT_ONCE);
-  /** By NarHash, which determines the listing. */
-  const tooLarge = new LRUCache<string, ListingTooLargeError>({ max: MOST_REMEMBERED });
 
   async function make(hash: string): Promise<ListingAnswer> {
     const found = await parts.paths.find(hash);
@@ -56,7 +63,7 @@ export function createListings(parts: ListingParts): Listings {
     const { path, nar } = found.known;
     const { compression } = nar;
     if (!isCompression(compression)) return { kind: 'missing' };
-    const known = tooLarge.get(path.narHash);
+    const known = unlistable.get(path.narHash);
     if (known !== undefined) throw listingFault(path.storePath, known);
     return await turns.take(async () => {
       const answer = await parts.getNar({ key: nar.key, query: '' });
@@ -66,7 +73,7 @@ export function createListings(parts: ListingParts): Listings {
         store(`${hash}.ls`, bytes);
         return { kind: 'found', bytes, outcome: 'made' };
       } catch (error) {
-        if (error instanceof ListingTooLargeError) tooLarge.set(path.narHash, error);
+        if (error instanceof ListingTooLargeError) unlistable.set(path.narHash, error);
         throw listingFault(path.storePath, error);
       }
     });

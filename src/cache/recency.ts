@@ -16,18 +16,35 @@ const FLUSH_EVERY_MS = 60 * 1000;
 const MOST_WAITING = 5_000;
 const MOST_REMEMBERED = 100_000;
 
-export function createRecency({ metadata, platform }: Pick<CacheServices, 'metadata' | 'platform'>): Recency {
-  const { clock } = platform;
+/** What was told and what waits in this process. */
+export interface RecencyMemory {
   /** The hour in which each key was last told, so that a busy key costs one batch entry an hour. */
-  const told = new LRUCache<string, number>({ max: MOST_REMEMBERED });
-  let waiting = new Map<string, number>();
-  let lastFlush = clock.now();
+  readonly told: LRUCache<string, number>;
+  /** Keys with the milliseconds since the epoch of their last access. */
+  waiting: Map<string, number>;
+  /** Milliseconds since the epoch. */
+  lastFlush: number;
+}
+
+/** @param now milliseconds since the epoch */
+export function createRecencyMemory(now: number): RecencyMemory {
+  return { told: new LRUCache({ max: MOST_REMEMBERED }), waiting: new Map(), lastFlush: now };
+}
+
+export function createRecency(
+  { metadata, platform }: Pick<CacheServices, 'metadata' | 'platform'>,
+  memory: RecencyMemory,
+): Recency {
+  const { clock } = platform;
+  const { told } = memory;
+  // Where the process may be gone a moment later, nothing waits for company.
+  const flushEveryMs = platform.fillsOutliveClients ? FLUSH_EVERY_MS : 0;
 
   async function flush(): Promise<void> {
-    lastFlush = clock.now();
-    if (waiting.size === 0) return;
-    const batch = [...waiting].map(([key, at]) => ({ key, at }));
-    waiting = new Map();
+    memory.lastFlush = clock.now();
+    if (memory.waiting.size === 0) return;
+    const batch = [...memory.waiting].map(([key, at]) => ({ key, at }));
+    memory.waiting = new Map();
     try {
       await metadata.touch(batch);
     } catch (error) {
@@ -44,9 +61,10 @@ export function createRecency({ metadata, platform }: Pick<CacheServices, 'metad
       const hour = Math.floor(now / HOUR_MS);
       if (told.get(key) !== hour) {
         told.set(key, hour);
-        waiting.set(key, now);
+        memory.waiting.set(key, now);
       }
-      if (waiting.size >= MOST_WAITING || (waiting.size > 0 && now - lastFlush >= FLUSH_EVERY_MS)) {
+      const { size } = memory.waiting;
+      if (size >= MOST_WAITING || (size > 0 && now - memory.lastFlush >= flushEveryMs)) {
         platform.defer('record accesses', flush());
       }
     },

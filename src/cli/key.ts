@@ -51,6 +51,7 @@ async function show(file: string | undefined, command: Command, context: CliCont
 async function configuredKeys(command: Command, context: CliContext): Promise<readonly SecretKey[]> {
   const { secretKeys } = (await configOf(command, context)).config;
   if (secretKeys.kind === 'given') return secretKeys.keys;
+  if (secretKeys.kind === 'missing') throw new Failure('There is no secret key: set SNOWCAP_SECRET_KEY');
   try {
     return await readKeyFile(secretKeys.path);
   } catch (error) {

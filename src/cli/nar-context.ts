@@ -1,4 +1,4 @@
-import type { Config } from '../config/schema.ts';
+import type { Config } from '../config/config.ts';
 import type { CliContext } from './context.ts';
 import type { Remote } from './place.ts';
 

@@ -69,7 +69,7 @@ async function run(
   work: (own: NarCommandContext) => Promise<void>,
 ): Promise<void> {
   const compression: unknown = command.getOptionValue('compression');
-  const config = once(async () => (await configOf(command, context)).config);
+  const config = once(async () => (await configOf(command, context, { keyless: true })).config);
   let opened: Remote | null = null;
   const remote = once(async () => {
     const { createRemote } = await import('./remote.ts');

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import type { Config } from '../config/schema.ts';
+import type { Config } from '../config/config.ts';
 import { parseNetrc } from '../upstream/netrc.ts';
 import { createUndiciTransport } from '../upstream/undici-transport.ts';
 import { Failure } from './failure.ts';

@@ -1,5 +1,5 @@
 import { access, constants } from 'node:fs/promises';
-import type { Config } from '../config/schema.ts';
+import type { Config } from '../config/config.ts';
 import { Failure } from './failure.ts';
 import { counted } from './settings-flags.ts';
 

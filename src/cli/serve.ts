@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { Config } from '../config/schema.ts';
+import type { Config } from '../config/config.ts';
 import type { RunningServer } from '../runtime/node.ts';
 import type { BufferedLogger } from '../telemetry/pino-logger.ts';
 import { write } from './context.ts';

@@ -1,9 +1,9 @@
 import { Option } from 'commander';
 import type { Command } from 'commander';
-import type { Config } from '../config/schema.ts';
+import type { Config } from '../config/config.ts';
 import type { EffectiveSetting } from '../config/load.ts';
 import { SETTINGS } from '../config/settings.ts';
-import type { Setting, SettingName } from '../config/settings.ts';
+import type { Setting, SettingName } from '../config/setting.ts';
 import type { CliContext } from './context.ts';
 import { Failure } from './failure.ts';
 
@@ -33,11 +33,13 @@ function settingOption(setting: Setting, flag: string): Option {
  * The configuration of a command out of its flags and the environment.
  *
  * @param command one that `addSettingsFlags` has prepared, or any other one for the environment alone
+ * @param options.keyless for what signs nothing: a missing signing key is no problem then
  * @throws Failure with every problem, one a line
  */
 export async function configOf(
   command: Command,
   context: CliContext,
+  options: { readonly keyless?: boolean } = {},
 ): Promise<{ readonly config: Config; readonly effective: readonly EffectiveSetting[] }> {
   const { formatProblem, loadConfig } = await import('../config/load.ts');
   const loaded = await loadConfig({
@@ -45,6 +47,7 @@ export async function configOf(
     flags: flagsOf(command),
     hostname: context.hostname,
     terminal: context.stdout.isTTY === true,
+    ...options,
   });
   if (loaded.ok) return loaded;
   const lines = loaded.problems.map((problem) => `  ${formatProblem(problem)}`);

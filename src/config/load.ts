@@ -1,10 +1,12 @@
 import { maskSecret, redactUrl } from '../telemetry/redact.ts';
 import { closest } from './closest.ts';
+import type { Config } from './config.ts';
+import { conflicts } from './conflicts.ts';
+import type { ConfigProblem } from './problem.ts';
+import { type RuntimeKind, unfit } from './runtime-fit.ts';
 import { configSchema } from './schema.ts';
-import type { Config } from './schema.ts';
+import type { Setting, SettingName } from './setting.ts';
 import { SETTINGS } from './settings.ts';
-import type { Setting, SettingName } from './settings.ts';
-import { parsePlace } from './values.ts';
 
 /** Where settings come from. */
 export interface ConfigSources {
@@ -16,22 +18,18 @@ export interface ConfigSources {
   readonly hostname: string;
   /** Whether the log goes to a terminal: then it is `pretty` by default. */
   readonly terminal: boolean;
+  /** What it is for: not every driver is there on every runtime. */
+  readonly runtime?: RuntimeKind;
+  /** Defaults of the runtime, where they differ. */
+  readonly defaults?: Readonly<Partial<Record<SettingName, string>>>;
+  /** For what needs no signing key, as a migration: a missing one is no problem then. */
+  readonly keyless?: boolean;
 }
 
 /** A configuration, or everything that is wrong with it. */
 export type LoadedConfig =
   | { readonly ok: true; readonly config: Config; readonly effective: readonly EffectiveSetting[] }
   | { readonly ok: false; readonly problems: readonly ConfigProblem[] };
-
-/** One thing that is wrong. Holds no secret. */
-export interface ConfigProblem {
-  /** The variable or flag that it was read from. */
-  readonly source: string;
-  /** What was given, secrets masked; null where the name itself is the problem. */
-  readonly given: string | null;
-  /** What was expected, or what is wrong, in a clause. */
-  readonly message: string;
-}
 
 /** A setting as it takes effect. Holds no secret. */
 export interface EffectiveSetting {
@@ -53,7 +51,11 @@ export async function loadConfig(sources: ConfigSources): Promise<LoadedConfig> 
   const found = SETTINGS.map((setting) => ({ setting, ...find(setting, sources) }));
   const texts = new Map(found.map(({ setting, text }) => [setting.name, text]));
   const parsed = await configSchema.safeParseAsync(Object.fromEntries(texts));
-  const problems = [...unknownNames(sources.environment), ...conflicts(texts)];
+  const problems = [
+    ...unknownNames(sources.environment),
+    ...conflicts(texts, sources.keyless === true),
+    ...unfit(texts, sources.runtime ?? 'node'),
+  ];
   for (const issue of parsed.error?.issues ?? []) {
     const entry = found.find(({ setting }) => setting.name === issue.path[0]);
     if (entry === undefined) throw new Error(`Unexpected problem of the configuration: ${issue.message}`);
@@ -101,7 +103,7 @@ function find(setting: Setting, sources: ConfigSources): Found {
 function defaultOf(setting: Setting, sources: ConfigSources): string | null {
   if (setting.name === 'SNOWCAP_HOSTNAME') return sources.hostname;
   if (setting.name === 'SNOWCAP_LOG_FORMAT') return sources.terminal ? 'pretty' : 'json';
-  return setting.default;
+  return sources.defaults?.[setting.name] ?? setting.default;
 }
 
 /** What takes effect where a default follows from other settings. */
@@ -140,63 +142,4 @@ function unknownNames(environment: ConfigSources['environment']): ConfigProblem[
     const hint = meant === null ? 'see "snowcap serve --help" for those there are' : `did you mean ${meant}?`;
     return [{ source: name, given: null, message: `there is no such setting: ${hint}` }];
   });
-}
-
-/** What does not go together, as far as the values can be read. */
-function conflicts(texts: ReadonlyMap<SettingName, string | null>): ConfigProblem[] {
-  const textOf = (name: SettingName): string | null => texts.get(name) ?? null;
-  const problems: ConfigProblem[] = [];
-  if (textOf('SNOWCAP_SECRET_KEY') !== null && textOf('SNOWCAP_SECRET_KEY_FILE') !== null) {
-    problems.push({
-      source: 'SNOWCAP_SECRET_KEY_FILE',
-      given: textOf('SNOWCAP_SECRET_KEY_FILE'),
-      message: 'expected either SNOWCAP_SECRET_KEY or SNOWCAP_SECRET_KEY_FILE, not both',
-    });
-  }
-  const storage = quietly(() => parsePlace(textOf('SNOWCAP_STORAGE') ?? '', 'file'));
-  if (storage === null) return problems;
-  const database = quietly(() => parsePlace(textOf('SNOWCAP_DATABASE') ?? '', 'sqlite'));
-  const places: readonly (readonly [SettingName, string | null])[] = [
-    ['SNOWCAP_DATABASE', database],
-    ['SNOWCAP_SECRET_KEY_FILE', textOf('SNOWCAP_SECRET_KEY_FILE')],
-    ['SNOWCAP_SPOOL_DIR', textOf('SNOWCAP_SPOOL_DIR')],
-  ];
-  for (const [name, path] of places) {
-    const inside = path === null ? null : pathWithin(storage, path);
-    // No storage key begins with a dot, so a spool under such a name is in nobody's way.
-    if (inside === null || (name === 'SNOWCAP_SPOOL_DIR' && inside.startsWith('.'))) continue;
-    problems.push({
-      source: name,
-      given: textOf(name),
-      message: `expected a place outside of SNOWCAP_STORAGE (${storage}), which is a binary cache for anybody to read`,
-    });
-  }
-  return problems;
-}
-
-/** The rest of `path` below `directory`, going by the texts alone; null where it lies elsewhere. */
-function pathWithin(directory: string, path: string): string | null {
-  const outer = segments(directory);
-  const inner = segments(path);
-  if (directory.startsWith('/') !== path.startsWith('/')) return null;
-  if (!outer.every((segment, index) => segment === inner[index]) || inner[outer.length] === '..') return null;
-  return inner.slice(outer.length).join('/');
-}
-
-function segments(path: string): readonly string[] {
-  const out: string[] = [];
-  for (const segment of path.split('/')) {
-    if (segment === '' || segment === '.') continue;
-    if (segment === '..' && out.length > 0 && out.at(-1) !== '..') out.pop();
-    else out.push(segment);
-  }
-  return out;
-}
-
-function quietly<Value>(parse: () => Value): Value | null {
-  try {
-    return parse();
-  } catch {
-    return null;
-  }
 }

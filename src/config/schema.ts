@@ -4,7 +4,18 @@ import type { PublicKey, SecretKey } from '../nix/signing-key.ts';
 import { maskSecret } from '../telemetry/redact.ts';
 import { baseUrl, parseUpstreamUrl } from '../upstream/upstream-url.ts';
 import type { UpstreamConfig } from '../upstream/upstream-url.ts';
-import type { SettingName } from './settings.ts';
+import type {
+  AwsCredentials,
+  Config,
+  DatabaseConfig,
+  LockConfig,
+  SecretKeysConfig,
+  StorageConfig,
+} from './config.ts';
+import { type LockChoice, parseLock, parseRestUrl, upstashLock } from './locks.ts';
+import { parseDatabase, parseStorage } from './places.ts';
+import type { SettingName } from './setting.ts';
+import { parseCollector, parsePairs, parseRatio, parseSampler, tracingOf } from './tracing.ts';
 import {
   ListError,
   ValueError,
@@ -14,105 +25,11 @@ import {
   parseList,
   parseListen,
   parsePath,
-  parsePlace,
   parseProxy,
   parseSeconds,
   parseSize,
   parseStoreDir,
 } from './values.ts';
-
-/**
- * The whole configuration, checked, in base units: sizes in bytes, times in milliseconds. Paths of files
- * are as they were given (relative ones are relative to the working directory).
- *
- * It holds secrets (`secretKeys`, credentials in `upstreams` and `proxy`): it is never to be logged
- * as a whole; `LoadedConfig.effective` is what may be shown.
- */
-export interface Config {
-  readonly listen: ListenAddress;
-  readonly storage: StorageConfig;
-  readonly database: DatabaseConfig;
-  /** In the order given; none of them twice. May be empty. */
-  readonly upstreams: readonly UpstreamConfig[];
-  /** None of them twice. May be empty: then only content-addressed paths and `?unsigned=allow` remain. */
-  readonly trustedPublicKeys: readonly PublicKey[];
-  /** Names the generated key, `<hostname>-1`. */
-  readonly hostname: string;
-  readonly secretKeys: SecretKeysConfig;
-  /** The `Priority` of this cache's own nix-cache-info; lower is better. */
-  readonly priority: number;
-  /** What is checked of a body besides its FileHash and size: its NarHash too, or nothing more. */
-  readonly verify: 'nar' | 'file';
-  /** Path of a netrc file; null for none. */
-  readonly netrcFile: string | null;
-  /** Path of a PEM file whose certificates are trusted besides the default roots; null for none. */
-  readonly caFile: string | null;
-  /** Without a final slash, as `/nix/store`. */
-  readonly storeDir: string;
-  /** Bytes of memory that all transfers of the process may hold in buffers together. */
-  readonly bufferLimit: number;
-  /** Bytes of disk that all fills of the process may hold in the spool together; 0: none is spooled. */
-  readonly spoolLimit: number;
-  /** Path of the directory of fills in flight. */
-  readonly spoolDir: string;
-  /** Bytes that the cache may keep. A body larger than it is streamed, never stored. */
-  readonly maxSize: number;
-  /** How long a rendered narinfo may be answered from memory; 0: never. */
-  readonly narInfoTtlMs: number;
-  /** How long a 404 is remembered; 0: not at all. */
-  readonly negativeTtlMs: number;
-  readonly upstreamTimeouts: UpstreamTimeouts;
-  /** How long a shutdown waits for transfers to end; 0: it does not wait. */
-  readonly shutdownTimeoutMs: number;
-  readonly logLevel: LogLevel;
-  readonly logFormat: LogFormat;
-  readonly proxy: ProxyConfig;
-}
-
-export interface ListenAddress {
-  /** A name or an address, IPv6 without brackets; null: every interface. */
-  readonly host: string | null;
-  /** 0: any free port. */
-  readonly port: number;
-}
-
-/** Where bodies are. More kinds come with their drivers. */
-export type StorageConfig = { readonly kind: 'file'; readonly path: string };
-
-/** Where the index is. More kinds come with their drivers. */
-export type DatabaseConfig = { readonly kind: 'sqlite'; readonly path: string };
-
-/** The keys that sign. The first signs new paths; all of them add their signatures. */
-export type SecretKeysConfig =
-  /** The keys themselves, at least one. */
-  | { readonly kind: 'given'; readonly keys: readonly SecretKey[] }
-  /** A file that must be there, with one or several keys separated by white space. */
-  | { readonly kind: 'file'; readonly path: string }
-  /**
-   * The embedded default: the same kind of file, written with a new key named `<hostname>-1` (mode 0600)
-   * where it is missing. It lies beside the index, outside the storage.
-   */
-  | { readonly kind: 'generated'; readonly path: string };
-
-export interface UpstreamTimeouts {
-  /** Milliseconds until a connection must stand. */
-  readonly connectMs: number;
-  /** Milliseconds until the headers of an answer must be there. */
-  readonly headersMs: number;
-  /** Milliseconds that a body may stand still. */
-  readonly idleMs: number;
-}
-
-/** Proxies for requests to upstreams, as the transport takes them. URLs may carry credentials. */
-export interface ProxyConfig {
-  readonly httpProxy?: string;
-  readonly httpsProxy?: string;
-  /** Hosts that are asked directly, separated by commas or spaces; `*` for all. */
-  readonly noProxy?: string;
-}
-
-export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
-export type LogFormat = 'pretty' | 'json';
 
 /** What a setting is read from: its text, or null where it is not set and has no default. */
 export type SettingTexts = Readonly<Record<SettingName, string | null>>;
@@ -127,8 +44,12 @@ const LEAST_BUFFERS = 16 * 2 ** 20;
 export const configSchema: z.ZodType<Config, SettingTexts> = z
   .object({
     SNOWCAP_LISTEN: setting(parseListen),
-    SNOWCAP_STORAGE: setting((text) => ({ kind: 'file' as const, path: parsePlace(text, 'file') })),
-    SNOWCAP_DATABASE: setting((text) => ({ kind: 'sqlite' as const, path: parsePlace(text, 'sqlite') })),
+    SNOWCAP_STORAGE: setting(parseStorage),
+    SNOWCAP_DATABASE: setting(parseDatabase),
+    SNOWCAP_DATABASE_POOL_SIZE: setting((text) => parseCount(text, 1000, 1)),
+    SNOWCAP_DATABASE_TIMEOUT: setting((text) => parseSeconds(text, false)),
+    SNOWCAP_LOCK: setting(parseLock),
+    SNOWCAP_LOCK_PREFIX: setting(parseLockPrefix),
     SNOWCAP_UPSTREAMS: setting(parseUpstreams),
     SNOWCAP_TRUSTED_PUBLIC_KEYS: setting(parsePublicKeys),
     SNOWCAP_HOSTNAME: setting(parseHostname),
@@ -143,6 +64,10 @@ export const configSchema: z.ZodType<Config, SettingTexts> = z
     SNOWCAP_BUFFER_LIMIT: setting((text) => parseSize(text, LEAST_BUFFERS)),
     SNOWCAP_SPOOL_LIMIT: setting((text) => parseSize(text)),
     SNOWCAP_SPOOL_DIR: setting(parsePath).nullable(),
+    SNOWCAP_NAR_DELIVERY: setting((text) => parseChoice(text, ['proxy', 'redirect', 'auto'])),
+    SNOWCAP_REDIRECT_TTL: setting((text) => parseSeconds(text, false)),
+    SNOWCAP_INLINE_FILL_LIMIT: setting((text) => parseSize(text)),
+    SNOWCAP_FILL_WAIT: setting((text) => parseSeconds(text, true)),
     SNOWCAP_NAR_INFO_TTL: setting((text) => parseSeconds(text, true)),
     SNOWCAP_NEGATIVE_TTL: setting((text) => parseSeconds(text, true)),
     SNOWCAP_UPSTREAM_CONNECT_TIMEOUT: setting((text) => parseSeconds(text, false)),
@@ -154,17 +79,41 @@ export const configSchema: z.ZodType<Config, SettingTexts> = z
     HTTPS_PROXY: setting(parseProxy).nullable(),
     HTTP_PROXY: setting(parseProxy).nullable(),
     NO_PROXY: setting((text) => text).nullable(),
+    UPSTASH_REDIS_REST_URL: setting((text) => parseList(text, parseRestUrl)).nullable(),
+    UPSTASH_REDIS_REST_TOKEN: setting((text) => parseList(text, (token) => token)).nullable(),
+    AWS_REGION: setting((text) => text).nullable(),
+    AWS_ACCESS_KEY_ID: setting((text) => text).nullable(),
+    AWS_SECRET_ACCESS_KEY: setting((text) => text).nullable(),
+    AWS_SESSION_TOKEN: setting((text) => text).nullable(),
+    OTEL_EXPORTER_OTLP_ENDPOINT: setting(parseCollector).nullable(),
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: setting(parseCollector).nullable(),
+    OTEL_EXPORTER_OTLP_HEADERS: setting(parsePairs).nullable(),
+    OTEL_SERVICE_NAME: setting((text) => text),
+    OTEL_RESOURCE_ATTRIBUTES: setting(parsePairs).nullable(),
+    OTEL_TRACES_SAMPLER: setting(parseSampler),
+    OTEL_TRACES_SAMPLER_ARG: setting(parseRatio),
+    OTEL_SDK_DISABLED: setting((text) => parseChoice(text, ['true', 'false'])),
   } satisfies Record<SettingName, z.ZodType>)
   .transform((values): Config => ({
     listen: values.SNOWCAP_LISTEN,
-    storage: values.SNOWCAP_STORAGE,
+    storage: withRegion(values.SNOWCAP_STORAGE, values.AWS_REGION),
     database: values.SNOWCAP_DATABASE,
+    databasePoolSize: values.SNOWCAP_DATABASE_POOL_SIZE,
+    databaseTimeoutMs: values.SNOWCAP_DATABASE_TIMEOUT,
+    lock: lockOf(values.SNOWCAP_LOCK, values.UPSTASH_REDIS_REST_URL, values.UPSTASH_REDIS_REST_TOKEN),
+    lockPrefix: values.SNOWCAP_LOCK_PREFIX,
+    awsCredentials: awsCredentials(
+      values.AWS_ACCESS_KEY_ID,
+      values.AWS_SECRET_ACCESS_KEY,
+      values.AWS_SESSION_TOKEN,
+    ),
     upstreams: values.SNOWCAP_UPSTREAMS,
     trustedPublicKeys: values.SNOWCAP_TRUSTED_PUBLIC_KEYS,
     hostname: values.SNOWCAP_HOSTNAME,
     secretKeys: secretKeys(
       values.SNOWCAP_SECRET_KEY,
       values.SNOWCAP_SECRET_KEY_FILE,
+      values.SNOWCAP_STORAGE,
       values.SNOWCAP_DATABASE,
     ),
     priority: values.SNOWCAP_PRIORITY,
@@ -174,8 +123,12 @@ export const configSchema: z.ZodType<Config, SettingTexts> = z
     storeDir: values.SNOWCAP_STORE_DIR,
     bufferLimit: values.SNOWCAP_BUFFER_LIMIT,
     spoolLimit: values.SNOWCAP_SPOOL_LIMIT,
-    spoolDir: values.SNOWCAP_SPOOL_DIR ?? `${withoutFinalSlash(values.SNOWCAP_STORAGE.path)}/.snowcap/spool`,
+    spoolDir: values.SNOWCAP_SPOOL_DIR ?? spoolIn(values.SNOWCAP_STORAGE),
     maxSize: values.SNOWCAP_MAX_SIZE,
+    narDelivery: values.SNOWCAP_NAR_DELIVERY,
+    redirectTtlMs: values.SNOWCAP_REDIRECT_TTL,
+    inlineFillLimit: values.SNOWCAP_INLINE_FILL_LIMIT,
+    fillWaitMs: values.SNOWCAP_FILL_WAIT,
     narInfoTtlMs: values.SNOWCAP_NAR_INFO_TTL,
     negativeTtlMs: values.SNOWCAP_NEGATIVE_TTL,
     upstreamTimeouts: {
@@ -191,6 +144,16 @@ export const configSchema: z.ZodType<Config, SettingTexts> = z
       ...(values.HTTPS_PROXY !== null && { httpsProxy: values.HTTPS_PROXY }),
       ...(values.NO_PROXY !== null && { noProxy: values.NO_PROXY }),
     },
+    tracing: tracingOf({
+      disabled: values.OTEL_SDK_DISABLED === 'true',
+      endpoint: values.OTEL_EXPORTER_OTLP_ENDPOINT,
+      tracesEndpoint: values.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT,
+      headers: values.OTEL_EXPORTER_OTLP_HEADERS,
+      serviceName: values.OTEL_SERVICE_NAME,
+      resourceAttributes: values.OTEL_RESOURCE_ATTRIBUTES,
+      sampler: values.OTEL_TRACES_SAMPLER,
+      ratio: values.OTEL_TRACES_SAMPLER_ARG,
+    }),
   }));
 
 /** A text that `parse` turns into a value; what it throws becomes issues. */
@@ -235,11 +198,47 @@ async function parsePublicKeys(text: string): Promise<readonly PublicKey[]> {
 function secretKeys(
   given: readonly SecretKey[] | null,
   file: string | null,
+  storage: StorageConfig,
   database: DatabaseConfig,
 ): SecretKeysConfig {
   if (given !== null) return { kind: 'given', keys: given };
   if (file !== null) return { kind: 'file', path: file };
+  if (storage.kind !== 'file' || database.kind !== 'sqlite') return { kind: 'missing' };
   return { kind: 'generated', path: `${database.path.replace(/[^/]*$/, '')}secret-key` };
+}
+
+/** Fills in flight are best moved within one file system. */
+function spoolIn(storage: StorageConfig): string {
+  return storage.kind === 'file' ? `${withoutFinalSlash(storage.path)}/.snowcap/spool` : './data/spool';
+}
+
+function withRegion(storage: StorageConfig, region: string | null): StorageConfig {
+  return storage.kind === 's3' ? { ...storage, region: storage.region ?? region } : storage;
+}
+
+function lockOf(
+  choice: LockChoice,
+  urls: readonly string[] | null,
+  tokens: readonly string[] | null,
+): LockConfig {
+  return choice.kind === 'upstash' ? upstashLock(urls ?? [], tokens ?? []) : choice;
+}
+
+function awsCredentials(
+  accessKeyId: string | null,
+  secretAccessKey: string | null,
+  sessionToken: string | null,
+): AwsCredentials | null {
+  // One without the other is a conflict, which `load.ts` reports.
+  if (accessKeyId === null || secretAccessKey === null) return null;
+  return { accessKeyId, secretAccessKey, sessionToken };
+}
+
+/** @throws ValueError */
+function parseLockPrefix(text: string): string {
+  if (!/^[\x21-\x7e]{1,100}$/.test(text))
+    throw new ValueError('expected up to 100 printable characters of ASCII');
+  return text;
 }
 
 function withoutFinalSlash(path: string): string {

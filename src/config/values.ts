@@ -54,10 +54,11 @@ export function parseSeconds(text: string, orZero: boolean): number {
   return milliseconds;
 }
 
-/** A whole number from 0 to `most`. @throws ValueError */
-export function parseCount(text: string, most: number): number {
+/** A whole number from `least` to `most`. @throws ValueError */
+export function parseCount(text: string, most: number, least = 0): number {
   const count = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
-  if (!(count <= most)) throw new ValueError(`expected a whole number from 0 to ${most}`);
+  if (!(count >= least && count <= most))
+    throw new ValueError(`expected a whole number from ${least} to ${most}`);
   return count;
 }
 
@@ -91,27 +92,6 @@ export function parsePath(text: string): string {
   if (text.startsWith('~'))
     throw new ValueError('expected a path; "~" is not expanded here, so write it out');
   return text;
-}
-
-/**
- * A place as `scheme:PATH`, also as `scheme:///PATH`.
- *
- * @returns the path
- * @throws ValueError
- */
-export function parsePlace(text: string, scheme: string): string {
-  const match = /^([a-z][a-z0-9+.-]*):(.*)$/is.exec(text);
-  if (match === null) throw new ValueError(`expected ${scheme}:PATH`);
-  const [, given = '', rest = ''] = match;
-  if (given.toLowerCase() !== scheme) {
-    throw new ValueError(`expected ${scheme}:PATH; there is no driver for ${JSON.stringify(`${given}:`)}`);
-  }
-  if (rest.includes('?')) throw new ValueError(`expected ${scheme}:PATH without options ("?")`);
-  if (/^\/\/[^/]/.test(rest))
-    throw new ValueError(`expected ${scheme}:PATH or ${scheme}:///PATH, without a host`);
-  const path = rest.replace(/^\/\/\//, '/');
-  if (path === '') throw new ValueError(`expected ${scheme}:PATH; the path is empty`);
-  return parsePath(path);
 }
 
 /** The store directory: an absolute path without `.`, `..` and empty segments. @throws ValueError */

@@ -11,7 +11,16 @@ export type CacheInfoReading =
   | { readonly kind: 'unreadable'; readonly reason: string }
   | { readonly kind: 'fault'; readonly reason: string };
 
+/** What is known of an upstream's nix-cache-info in this process. */
+export interface CacheInfoMemory {
+  /** As it was read last; null while it was not, or where it has none. */
+  priority: number | null;
+  /** The last reading; `until` is in milliseconds since the epoch. */
+  last: { readonly readable: boolean; readonly until: number } | null;
+}
+
 export interface CacheInfoReaderOptions {
+  readonly memory: CacheInfoMemory;
   /** One request for nix-cache-info, with the credentials of the upstream. */
   request(): Promise<TransportResponse>;
   /** Milliseconds since the epoch. */
@@ -19,6 +28,8 @@ export interface CacheInfoReaderOptions {
   /** Milliseconds that a reading is believed when it was readable, and when it was not. */
   readonly ttlMs: number;
   readonly retryMs: number;
+  /** Told of a reading that nobody waits for, so that the runtime lets it end. */
+  background(reading: Promise<unknown>): void;
   /** Told of every reading. */
   onReading(reading: CacheInfoReading): void;
 }
@@ -26,8 +37,6 @@ export interface CacheInfoReaderOptions {
 /** Reads an upstream's nix-cache-info when it is wanted, one request at a time, and remembers it. */
 export class CacheInfoReader {
   readonly #options: CacheInfoReaderOptions;
-  #priority: number | null = null;
-  #last: { readonly readable: boolean; readonly until: number } | null = null;
   #reading: Promise<CacheInfoReading> | null = null;
 
   constructor(options: CacheInfoReaderOptions) {
@@ -36,12 +45,12 @@ export class CacheInfoReader {
 
   /** As it was read last; null while it was not, or where it has none. */
   get priority(): number | null {
-    return this.#priority;
+    return this.#options.memory.priority;
   }
 
   /** Reads it in the background if what is remembered is too old. */
   refresh(): void {
-    if (this.#remembered() === null) void this.read();
+    if (this.#remembered() === null && this.#reading === null) this.#options.background(this.read());
   }
 
   /** Whether it can be read: as remembered, else as it is now. */
@@ -52,10 +61,10 @@ export class CacheInfoReader {
   /** Reads it now. Never rejects. */
   read(): Promise<CacheInfoReading> {
     this.#reading ??= this.#fetch().then((reading) => {
-      const { now, ttlMs, retryMs, onReading } = this.#options;
+      const { memory, now, ttlMs, retryMs, onReading } = this.#options;
       const readable = reading.kind === 'readable';
-      if (readable) this.#priority = reading.priority;
-      this.#last = { readable, until: now() + (readable ? ttlMs : retryMs) };
+      if (readable) memory.priority = reading.priority;
+      memory.last = { readable, until: now() + (readable ? ttlMs : retryMs) };
       this.#reading = null;
       onReading(reading);
       return reading;
@@ -64,7 +73,8 @@ export class CacheInfoReader {
   }
 
   #remembered(): boolean | null {
-    return this.#last !== null && this.#options.now() < this.#last.until ? this.#last.readable : null;
+    const { memory, now } = this.#options;
+    return memory.last !== null && now() < memory.last.until ? memory.last.readable : null;
   }
 
   async #fetch(): Promise<CacheInfoReading> {

@@ -5,6 +5,12 @@ type CircuitSettings = Pick<UpstreamSettings, 'circuitThreshold' | 'circuitOpenM
 /** How many hedges in a row an upstream may lose before nobody waits for it any more. */
 const TARDY_AFTER = 3;
 
+/**
+ * How long a probe may be on its way, in milliseconds, before another one is sent: the one who sent it may have been
+ * ended from outside (a Worker's request). Longer than the time-outs of a probe.
+ */
+const PROBE_MS = 30_000;
+
 /** How long a tardy upstream is not waited for, in milliseconds. */
 const TARDY_MS = 10_000;
 
@@ -23,7 +29,8 @@ export class Circuit {
   #timesOpened = 0;
   /** Milliseconds since the epoch; null while it is closed. */
   #openUntil: number | null = null;
-  #probing = false;
+  /** When the probe on its way was sent, in milliseconds since the epoch; null where none is. */
+  #probeSentAt: number | null = null;
   #lastFault: string | null = null;
   #hedgesLost = 0;
   #tardyUntil = 0;
@@ -35,7 +42,7 @@ export class Circuit {
 
   get state(): 'closed' | 'open' | 'half-open' {
     if (this.#openUntil === null) return 'closed';
-    return this.#probing ? 'half-open' : 'open';
+    return this.#probeSentAt === null ? 'open' : 'half-open';
   }
 
   /** The last fault, null if the last exchange went well. */
@@ -45,8 +52,9 @@ export class Circuit {
 
   /** Whether a probe should be sent now. The one who is told so must send it: nobody else will be. */
   takeProbe(now: number): boolean {
-    if (this.#openUntil === null || this.#probing || now < this.#openUntil) return false;
-    this.#probing = true;
+    if (this.#openUntil === null || now < this.#openUntil) return false;
+    if (this.#probeSentAt !== null && now - this.#probeSentAt < PROBE_MS) return false;
+    this.#probeSentAt = now;
     return true;
   }
 
@@ -56,7 +64,7 @@ export class Circuit {
     this.#faultsInARow = 0;
     this.#timesOpened = 0;
     this.#openUntil = null;
-    this.#probing = false;
+    this.#probeSentAt = null;
     this.#lastFault = null;
     return wasOpen;
   }
@@ -74,7 +82,7 @@ export class Circuit {
     // A request that was under way when it opened may have closed it since.
     if (this.#openUntil === null) return;
     this.#lastFault = message;
-    this.#probing = false;
+    this.#probeSentAt = null;
     this.#open(now);
   }
 

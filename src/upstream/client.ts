@@ -14,13 +14,17 @@ import { DEFAULT_UPSTREAM_SETTINGS } from './settings.ts';
 import type { UpstreamSettings } from './settings.ts';
 import type { Transport } from './transport.ts';
 import { Upstream } from './upstream.ts';
-import type { Credentials, Exchanged, UpstreamServices } from './upstream.ts';
+import { createUpstreamMemory } from './upstream-memory.ts';
+import type { UpstreamMemory } from './upstream-memory.ts';
+import type { Credentials, UpstreamServices } from './upstream.ts';
+import type { Exchanged } from './upstream-request.ts';
 import { ownCredentials } from './upstream-url.ts';
 import type { UpstreamConfig } from './upstream-url.ts';
 import type {
   Acceptance,
   FindResult,
   NarInfoOffer,
+  NarLocation,
   OpenedNar,
   OpenNarOptions,
   Upstreams,
@@ -41,6 +45,17 @@ export interface UpstreamsOptions {
   /** Asked for upstreams whose URL has no credentials of its own; from a netrc file, for example. */
   readonly credentials?: (url: URL) => Credentials | null;
   readonly settings?: Partial<UpstreamSettings>;
+  /**
+   * What this process remembers: to be given where there is a client for each request.
+   *
+   * @default a memory of its own
+   */
+  readonly memory?: UpstreamMemory;
+  /**
+   * Told of work that no answer waits for (it never rejects), where the runtime would otherwise end it with the
+   * request.
+   */
+  readonly background?: (work: Promise<unknown>) => void;
 }
 
 /**
@@ -55,13 +70,16 @@ export interface UpstreamsOptions {
  */
 export function createUpstreams(options: UpstreamsOptions): Upstreams {
   const closing = new AbortController();
+  const settings = { ...DEFAULT_UPSTREAM_SETTINGS, ...options.settings };
   const services: UpstreamServices = {
     transport: options.transport,
     clock: options.clock,
     random: () => options.random(),
     logger: options.logger,
     metrics: options.metrics,
-    settings: { ...DEFAULT_UPSTREAM_SETTINGS, ...options.settings },
+    settings,
+    memory: options.memory ?? createUpstreamMemory(settings, () => options.random()),
+    background: options.background ?? (() => undefined),
     closing: closing.signal,
   };
   const upstreams = options.upstreams.map(
@@ -211,6 +229,13 @@ class RacingUpstreams implements Upstreams {
       worthWaiting: !upstream.circuit.isTardy(clock.now()),
       lostHedge: () => upstream.circuit.lostHedge(clock.now()),
     };
+  }
+
+  publicUrl({ upstream: name, url: relative }: NarLocation): string | null {
+    const upstream = this.#fleet.get(name);
+    if (upstream === undefined || upstream.needsCredentials) return null;
+    const url = narUrl(upstream, relative)?.href ?? null;
+    return url === null || redactUrl(url) !== url ? null : url;
   }
 
   status(): ReturnType<Upstreams['status']> {

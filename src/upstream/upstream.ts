@@ -6,12 +6,14 @@ import { backoffMs, isRetryableStatus, retryAfterMs } from './backoff.ts';
 import { basicAuthorization } from './basic-authorization.ts';
 import { CacheInfoReader } from './cache-info-reading.ts';
 import type { CacheInfoReading } from './cache-info-reading.ts';
-import { Circuit } from './circuit.ts';
+import type { Circuit } from './circuit.ts';
 import { InvalidAnswerError } from './invalid-answer.ts';
 import { DeadlineError } from './race.ts';
 import { blamesRequest } from './request-blame.ts';
 import { leave } from './response-body.ts';
 import type { UpstreamSettings } from './settings.ts';
+import type { Exchanged, UpstreamRequest } from './upstream-request.ts';
+import type { UpstreamMemory } from './upstream-memory.ts';
 import { TransportError } from './transport.ts';
 import type { Transport, TransportResponse } from './transport.ts';
 import { baseUrl } from './upstream-url.ts';
@@ -26,6 +28,9 @@ export interface UpstreamServices {
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly settings: UpstreamSettings;
+  readonly memory: UpstreamMemory;
+  /** Told of work that no answer waits for. */
+  background(work: Promise<unknown>): void;
   /** Ends the work in the background. */
   readonly closing: AbortSignal;
 }
@@ -34,27 +39,6 @@ export interface Credentials {
   readonly user: string;
   readonly password: string;
 }
-
-export interface UpstreamRequest<T> {
-  /** For metrics, and for the patience with its headers. */
-  readonly kind: 'narinfo' | 'nar';
-  readonly method: 'GET' | 'HEAD';
-  readonly url: URL;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly signal?: AbortSignal | undefined;
-  /**
-   * Makes the result of an answer with status 200, 206 or 416. It owns the body. A `TransportError` from
-   * it is retried.
-   *
-   * @throws InvalidAnswerError where the answer makes no sense
-   */
-  read(response: TransportResponse): Promise<T>;
-}
-
-export type Exchanged<T> =
-  | { readonly kind: 'read'; readonly value: T }
-  | { readonly kind: 'missing' }
-  | { readonly kind: 'fault'; readonly fault: UpstreamFault };
 
 /** The priority of an upstream that says none: the one of cache.nixos.org, so that it ranks beside it. */
 const UNKNOWN_PRIORITY = 40;
@@ -66,6 +50,7 @@ export class Upstream {
   /** Base URL without credentials. */
   readonly name: string;
   readonly allowUnsigned: boolean;
+  readonly needsCredentials: boolean;
   readonly circuit: Circuit;
 
   readonly #services: UpstreamServices;
@@ -78,11 +63,15 @@ export class Upstream {
   constructor(config: UpstreamConfig, credentials: Credentials | null, services: UpstreamServices) {
     this.name = baseUrl(config.url);
     this.allowUnsigned = config.allowUnsigned;
-    this.circuit = new Circuit(services.settings, () => services.random());
+    this.needsCredentials = credentials !== null;
+    const { circuit, cacheInfo } = services.memory.of(this.name);
+    this.circuit = circuit;
     this.#services = services;
     this.#configuredPriority = config.priority;
     this.#logger = services.logger.with({ upstream: this.name });
     this.#cacheInfo = new CacheInfoReader({
+      memory: cacheInfo,
+      background: (reading) => services.background(reading),
       request: () =>
         this.#send('cache-info', {
           method: 'GET',
@@ -134,6 +123,7 @@ export class Upstream {
         if (reading.kind === 'fault') this.circuit.probeFailed(`${this.name} ${reading.reason}`, clock.now());
         else this.#answered();
       });
+      this.#services.background(this.#probe);
     }
     return this.#probe;
   }
@@ -225,6 +215,7 @@ export class Upstream {
     return transport.request({
       method: request.method,
       url: request.url,
+      what: kind,
       headers: { ...this.#headers, ...request.headers },
       headersTimeoutMs: kind === 'nar' ? settings.narHeadersTimeoutMs : settings.narInfoHeadersTimeoutMs,
       idleTimeoutMs: settings.idleTimeoutMs,

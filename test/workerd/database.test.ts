@@ -1,8 +1,9 @@
 import { createD1Store } from '../../src/database/sqlite/d1.ts';
+import { testLeaseStore } from '../contract/database/leases.contract.ts';
 import { testMetadataStore } from '../contract/database/metadata-store.contract.ts';
 import { freshDatabase } from './d1-database.ts';
 
-testMetadataStore({
+const d1 = {
   name: 'D1',
   async create() {
     const database = await freshDatabase();
@@ -11,4 +12,7 @@ testMetadataStore({
       remove: () => Promise.resolve(),
     };
   },
-});
+};
+
+testMetadataStore(d1);
+testLeaseStore(d1);

@@ -1,3 +1,4 @@
+import type { LeaseStore } from '../lease-store.ts';
 import type { MetadataStore } from '../metadata-store.ts';
 import type { SqliteExecutor, SqliteRow, SqliteStatement, SqliteValue } from './executor.ts';
 import { createMetadataStore } from './store.ts';
@@ -39,7 +40,7 @@ export interface D1StoreOptions {
  * The migrations of `drizzle/sqlite` by the names under which D1 keeps them. On Workers there is no folder to
  * look them up in, so they stand here; a test compares the two.
  */
-export const D1_MIGRATIONS: readonly string[] = ['0000_index.sql'];
+export const D1_MIGRATIONS: readonly string[] = ['0000_index.sql', '0001_leases.sql'];
 
 /** Where `wrangler d1 migrations apply` keeps what was applied. */
 const APPLIED: SqliteStatement = { sql: 'select name from d1_migrations order by id', params: [] };
@@ -60,14 +61,14 @@ const PAUSES: readonly number[] = [100, 300, 900];
 const OTHER_SCHEMA = /no such (table|column)|has no column named/;
 
 /**
- * The index in a database of Cloudflare D1, over its binding: on Workers only. The schema must be there already
+ * The index in a database of Cloudflare D1, and the leases beside it, over its binding: on Workers only. The schema must be there already
  * (`wrangler d1 migrations apply`, from `drizzle/sqlite`): nothing is migrated on a request, and nothing is
  * asked about the schema until a statement fails for it.
  *
  * Operations are repeated a few times where their fault is one that passes. One whose answer was lost may have been
  * done: as the interface says, each may be, though a compare-and-set then finds that its turn is over.
  */
-export function createD1Store(options: D1StoreOptions): MetadataStore {
+export function createD1Store(options: D1StoreOptions): MetadataStore & { readonly leases: LeaseStore } {
   const { description, checkpoint } = options;
   return createMetadataStore(d1Executor(options), { description, checkpoint });
 }

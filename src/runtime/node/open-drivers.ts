@@ -1,13 +1,13 @@
 import { readFile } from 'node:fs/promises';
-import type { Config } from '../../config/schema.ts';
-import { createSqliteStore } from '../../database/sqlite/node.ts';
-import { createLocalLocks } from '../../lock/local.ts';
+import type { Config } from '../../config/config.ts';
 import { createDiskSpool } from '../../spool/disk.ts';
 import { createMemorySpool } from '../../spool/memory.ts';
-import { createFileStore } from '../../storage/file.ts';
 import { parseNetrc } from '../../upstream/netrc.ts';
 import { createUndiciTransport } from '../../upstream/undici-transport.ts';
 import type { Drivers } from '../services.ts';
+import { openDatabase } from './open-database.ts';
+import { openLocks } from './open-locks.ts';
+import { openStorage } from './open-storage.ts';
 import { loadSecretKeys } from './secret-keys.ts';
 import type { NodePlatform } from './node-platform.ts';
 import { createThreadedDigest } from './threaded-digest.ts';
@@ -38,16 +38,18 @@ export async function openDrivers(
     const netrc = config.netrcFile === null ? null : parseNetrc(await readFile(config.netrcFile, 'utf8'));
     const caBundle = config.caFile === null ? null : await readFile(config.caFile, 'utf8');
     const { digestNar } = kept(createThreadedDigest());
+    const database = kept(await openDatabase(config, platform));
     return {
+      runtime: 'node',
       platform,
       digestNar,
       secretKeys,
       credentials: (url) => netrc?.lookup(url.hostname) ?? null,
-      metadata: kept(await createSqliteStore({ path: config.database.path, ...checkpoint })),
-      storage: kept(await createFileStore({ root: config.storage.path, ...checkpoint })),
+      metadata: database,
+      storage: kept(await openStorage(config, platform)),
       memorySpool: kept(createMemorySpool()),
       spool: kept(await createDiskSpool({ directory: config.spoolDir, ...checkpoint })),
-      locks: kept(createLocalLocks({ clock: platform.clock })),
+      locks: kept(await openLocks(config, platform, database.leases)),
       transport: kept(
         createUndiciTransport({
           userAgent: `snowcap/${version}`,

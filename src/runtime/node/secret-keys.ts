@@ -1,6 +1,6 @@
 import { mkdir, open, readFile, stat } from 'node:fs/promises';
 import { dirname, resolve, sep } from 'node:path';
-import type { Config } from '../../config/schema.ts';
+import type { Config } from '../../config/config.ts';
 import { formatSecretKey, generateSecretKey, parseSecretKey, type SecretKey } from '../../nix/signing-key.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 
@@ -19,14 +19,17 @@ export async function loadSecretKeys(config: Config, logger: Logger): Promise<re
       return await readKeys(secretKeys.path, logger);
     case 'generated': {
       const path = resolve(secretKeys.path);
-      if (path.startsWith(resolve(config.storage.path) + sep)) {
+      const { storage } = config;
+      if (storage.kind === 'file' && path.startsWith(resolve(storage.path) + sep)) {
         throw new Error(
-          `Cannot keep the signing key ${path} inside the storage: set SNOWCAP_DATABASE or SNOWCAP_SECRET_KEY_FILE to a path outside of ${config.storage.path}`,
+          `Cannot keep the signing key ${path} inside the storage: set SNOWCAP_DATABASE or SNOWCAP_SECRET_KEY_FILE to a path outside of ${storage.path}`,
         );
       }
       await generateMissing(path, `${config.hostname}-1`, logger);
       return await readKeys(path, logger);
     }
+    case 'missing':
+      throw new Error('There is no signing key: set SNOWCAP_SECRET_KEY or SNOWCAP_SECRET_KEY_FILE');
   }
 }
 

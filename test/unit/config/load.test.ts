@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { formatProblem, loadConfig } from '../../../src/config/load.ts';
 import type { ConfigSources, EffectiveSetting } from '../../../src/config/load.ts';
-import type { Config } from '../../../src/config/schema.ts';
+import type { Config } from '../../../src/config/config.ts';
 import { formatSecretKey, generateSecretKey } from '../../../src/nix/signing-key.ts';
 
 type Environment = ConfigSources['environment'];
@@ -42,6 +42,11 @@ describe('the configuration without any setting', () => {
       listen: { host: '127.0.0.1', port: 8501 },
       storage: { kind: 'file', path: './data/storage' },
       database: { kind: 'sqlite', path: './data/index.db' },
+      databasePoolSize: 10,
+      databaseTimeoutMs: 10_000,
+      lock: { kind: 'local' },
+      lockPrefix: 'snowcap:',
+      awsCredentials: null,
       hostname: 'box',
       secretKeys: { kind: 'generated', path: './data/secret-key' },
       priority: 30,
@@ -53,6 +58,10 @@ describe('the configuration without any setting', () => {
       spoolLimit: 10 * 1024 ** 3,
       spoolDir: './data/storage/.snowcap/spool',
       maxSize: 100 * 1024 ** 3,
+      narDelivery: 'auto',
+      redirectTtlMs: 300_000,
+      inlineFillLimit: 100 * 1024 ** 2,
+      fillWaitMs: 10_000,
       narInfoTtlMs: 60_000,
       negativeTtlMs: 30_000,
       upstreamTimeouts: { connectMs: 5000, headersMs: 15_000, idleMs: 60_000 },
@@ -60,6 +69,7 @@ describe('the configuration without any setting', () => {
       logLevel: 'info',
       logFormat: 'json',
       proxy: {},
+      tracing: null,
     });
   });
 
@@ -194,25 +204,21 @@ describe('values', () => {
   );
 
   it('takes a place as scheme:PATH or scheme:///PATH', async () => {
-    expect((await configOf({ SNOWCAP_STORAGE: 'file:cache' })).storage.path).toBe('cache');
-    expect((await configOf({ SNOWCAP_STORAGE: 'file:/srv/cache' })).storage.path).toBe('/srv/cache');
-    expect((await configOf({ SNOWCAP_STORAGE: 'file:///srv/cache' })).storage.path).toBe('/srv/cache');
+    const storageOf = async (text: string): Promise<Config['storage']> =>
+      (await configOf({ SNOWCAP_STORAGE: text })).storage;
+    expect(await storageOf('file:cache')).toEqual({ kind: 'file', path: 'cache' });
+    expect(await storageOf('file:/srv/cache')).toEqual({ kind: 'file', path: '/srv/cache' });
+    expect(await storageOf('file:///srv/cache')).toEqual({ kind: 'file', path: '/srv/cache' });
   });
 
-  it.each([
-    'cache',
-    '/srv/cache',
-    'file:',
-    's3://bucket',
-    'file://host/cache',
-    'file:~/cache',
-    'file:/a?b=c',
-    'sqlite:x',
-  ])('refuses the storage %s', async (text) => {
-    const problems = await problemsOf({ SNOWCAP_STORAGE: text });
-    expect(problems).toHaveLength(1);
-    expect(problems[0]).toContain(`given ${JSON.stringify(text)}`);
-  });
+  it.each(['cache', '/srv/cache', 'file:', 'file://host/cache', 'file:~/cache', 'file:/a?b=c', 'sqlite:x'])(
+    'refuses the storage %s',
+    async (text) => {
+      const problems = await problemsOf({ SNOWCAP_STORAGE: text });
+      expect(problems).toHaveLength(1);
+      expect(problems[0]).toContain(`given ${JSON.stringify(text)}`);
+    },
+  );
 
   it('keeps options, order and path prefixes of upstreams', async () => {
     const { upstreams } = await configOf({
@@ -260,7 +266,7 @@ describe('problems', () => {
     const problems = await problemsOf(
       {
         SNOWCAP_LISTEN: '8501',
-        SNOWCAP_STORAGE: 's3://bucket',
+        SNOWCAP_STORAGE: 'gs://bucket',
         SNOWCAP_UPSTREAMS: 'ftp://a https://ok https://b?priority=x',
         SNOWCAP_TRUSTED_PUBLIC_KEYS: 'nonsense',
         SNOWCAP_LOG_LEVEL: 'loud',
