@@ -37,8 +37,13 @@ it('wrangler applies the migrations of drizzle/sqlite to D1, and makes the schem
       process.execPath,
       [
         join(REPOSITORY, 'node_modules/wrangler/bin/wrangler.js'),
-        ...['d1', 'migrations', 'apply', 'snowcap', '--local'],
-        ...['--config', config, '--persist-to', join(directory, 'state')],
+        'd1',
+        'migrations',
+        'apply',
+        'snowcap',
+        '--local',
+        `--config=${config}`,
+        `--persist-to=${join(directory, 'state')}`,
       ],
       {
         cwd: directory,
