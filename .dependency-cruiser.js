@@ -24,6 +24,7 @@ const DRIVERS = ['^src/(storage|database|lock|spool|telemetry)/', '^src/upstream
 const EACH_DRIVER = [
   '^src/storage/file',
   '^src/storage/memory',
+  '^src/storage/r2',
   '^src/database/sqlite/',
   '^src/lock/local',
   '^src/lock/database',
@@ -45,7 +46,12 @@ const CLI = '^src/cli/';
 const VENDOR = '(^|/)node_modules/';
 
 /** Drivers that need no Node: type-checked without its types (tsconfig.portable.json), and held to that here too. */
-const PORTABLE_DRIVERS = ['^src/storage/memory\\.ts$', '^src/lock/(?!redis/tcp\\.ts$)'];
+const PORTABLE_DRIVERS = [
+  '^src/storage/(memory|r2[a-z-]*)\\.ts$',
+  // D1, and what it shares with node:sqlite.
+  '^src/database/sqlite/(d1|compile|executor|leases|operation|reads|rows|schema|store|writes)\\.ts$',
+  '^src/lock/(?!redis/tcp\\.ts$)',
+];
 /** Node modules that Workers implement too, behind one file each. */
 const SHARED_NODE_MODULES = ['^src/nar/sha256\\.ts$', '^src/nar/decompress/zlib\\.ts$'];
 /** Files that a runtime other than Node replaces by one of its own. */

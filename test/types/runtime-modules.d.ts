@@ -15,6 +15,7 @@ declare module 'node:zlib' {
     write(chunk: Uint8Array, done: (error?: Error | null) => void): boolean;
     end(): unknown;
     destroy(): unknown;
+    _read(size: number): void;
     on(event: 'readable' | 'end', listener: () => void): unknown;
     on(event: 'error', listener: (error: Error) => void): unknown;
   }
@@ -34,5 +35,9 @@ declare module 'node:zlib' {
 }
 
 declare module 'node:fs/promises' {
-  export function readFile(path: URL, encoding: 'utf8'): Promise<string>;
+  export function readFile(path: string, encoding: 'utf8'): Promise<string>;
+}
+
+declare module 'node:url' {
+  export function fileURLToPath(url: string): string;
 }
