@@ -25,13 +25,13 @@ const SUITES = {
 
 /** Files of other suites that a suite runs too. */
 const MORE_FILES: Readonly<Record<string, readonly string[]>> = {
-  // What knows no runtime must do the same in each: formats, decoders, and the core over fakes.
+  // What knows no runtime must do the same in each: formats, decoders, and the core where it is tested over fakes.
   workerd: [
     'test/unit/nix/!(nix-interop).test.ts',
     'test/unit/nar/{reader,listing,digest}.test.ts',
-    'test/unit/cache/*.test.ts',
-    'test/unit/server/!(app).test.ts',
-    'test/unit/upstream/!(undici-*|client-over-http).test.ts',
+    'test/unit/cache/{budget,flight,streams,wait-for-other}.test.ts',
+    'test/unit/server/{answer,conditions,observe}.test.ts',
+    'test/unit/upstream/{find-nar-info,nar-info-race,netrc,open-nar,retries-and-circuit,upstream-url}.test.ts',
   ],
 };
 
