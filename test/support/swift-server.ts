@@ -1,0 +1,216 @@
+import { execFile, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir, userInfo } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { CreateBucketCommand, ListMultipartUploadsCommand, S3Client } from '@aws-sdk/client-s3';
+import { skipReason } from './require.ts';
+import type { S3Server } from './s3-server.ts';
+
+const run = promisify(execFile);
+
+/** Debian's, for which its Swift is installed. */
+const PYTHON = '/usr/bin/python3';
+const BUCKET = 'snowcap-test';
+const REGION = 'us-east-1';
+const CREDENTIALS = { accessKeyId: 'test:tester', secretAccessKey: 'testing' };
+/** Milliseconds for four Python programs to start, on a busy machine. */
+const START_LIMIT = 60_000;
+
+const STORAGE_SERVERS = ['account', 'container', 'object'] as const;
+
+/** Why Swift cannot run here; null if it can. @throws Error where CI=true */
+export function swiftSkipReason(): string | null {
+  return skipReason('swift-ring-builder', 'swift-proxy-server', 'swift-object-server');
+}
+
+/**
+ * Starts OpenStack Swift as Debian packages it (`swift-proxy`, `swift-account`, `swift-container`, `swift-object`), with its S3 API: an
+ * implementation that shares nothing with R2's. One process each of proxy, account, container and object server, one replica, one device
+ * that is a folder of a temporary directory, on free ports of 127.0.0.1; runs as root or as anybody. Takes three seconds or so. Close it.
+ *
+ * The temporary directory must have extended attributes (`user.*`), in which Swift keeps what it knows of an object.
+ *
+ * It checks signatures and `Content-MD5` (which it requires for DeleteObjects), and has ListMultipartUploads and ListParts. Conditional writes are
+ * answered with 501.
+ */
+export async function startSwiftServer(): Promise<S3Server> {
+  const directory = await mkdtemp(join(tmpdir(), 'snowcap-swift-'));
+  const children: ChildProcess[] = [];
+  const close = async (): Promise<void> => {
+    await Promise.all(children.map(ended));
+    await rm(directory, { recursive: true, force: true });
+  };
+  try {
+    const port = await startServers(directory, children);
+    const endpoint = `http://127.0.0.1:${port}`;
+    const client = new S3Client({ endpoint, region: REGION, credentials: CREDENTIALS, forcePathStyle: true });
+    await answering(endpoint, directory, children);
+    await client.send(new CreateBucketCommand({ Bucket: BUCKET }));
+    return {
+      endpoint,
+      region: REGION,
+      bucket: BUCKET,
+      credentials: CREDENTIALS,
+      async openUploads(prefix) {
+        const page = await client.send(new ListMultipartUploadsCommand({ Bucket: BUCKET, Prefix: prefix }));
+        return (page.Uploads ?? []).map(({ Key }) => Key ?? '').sort();
+      },
+      async close() {
+        client.destroy();
+        await close();
+      },
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** @returns the port of the proxy */
+async function startServers(directory: string, children: ChildProcess[]): Promise<number> {
+  await mkdir(join(directory, 'devices', 'd1'), { recursive: true });
+  await writeFile(
+    join(directory, 'swift.conf'),
+    ini({
+      'swift-hash': { swift_hash_path_suffix: 'test', swift_hash_path_prefix: 'test' },
+      'storage-policy:0': { name: 'only', default: 'yes' },
+    }),
+  );
+  await writeFile(join(directory, 'run.py'), RUN_PROGRAM);
+  const [proxyPort = 0, ...storagePorts] = await freePorts(1 + STORAGE_SERVERS.length);
+  for (const [index, name] of STORAGE_SERVERS.entries()) {
+    const port = storagePorts[index] ?? 0;
+    const ring = join(directory, `${name}.builder`);
+    await ringBuilder(directory, ring, 'create', '2', '1', '0');
+    await ringBuilder(directory, ring, 'add', `r1z1-127.0.0.1:${port}/d1`, '1');
+    await ringBuilder(directory, ring, 'rebalance');
+    const settings = {
+      DEFAULT: {
+        ...common(directory, port),
+        devices: join(directory, 'devices'),
+        mount_check: 'false',
+        disable_fallocate: 'true',
+      },
+      'pipeline:main': { pipeline: `${name}-server` },
+      [`app:${name}-server`]: { use: `egg:swift#${name}` },
+    };
+    children.push(await startServer(directory, name, settings));
+  }
+  const filters = ['catch_errors', 'gatekeeper', 'healthcheck', 'listing_formats', 's3api', 'tempauth', 'slo'];
+  children.push(
+    await startServer(directory, 'proxy', {
+      DEFAULT: common(directory, proxyPort),
+      'pipeline:main': { pipeline: [...filters, 'proxy-server'].join(' ') },
+      'app:proxy-server': { use: 'egg:swift#proxy', account_autocreate: 'true' },
+      ...Object.fromEntries(filters.map((name) => [`filter:${name}`, { use: `egg:swift#${name}` }])),
+      'filter:s3api': { use: 'egg:swift#s3api', location: REGION, max_upload_part_num: '10000' },
+      'filter:tempauth': { use: 'egg:swift#tempauth', user_test_tester: 'testing .admin' },
+    }),
+  );
+  return proxyPort;
+}
+
+/** Runs a program of Swift with our `swift.conf`, whose place it knows by heart. Arguments: that file, the program, its arguments. */
+const RUN_PROGRAM = `
+import runpy, shutil, sys
+from swift.common import utils
+utils.SWIFT_CONF_FILE = sys.argv[1]
+sys.argv = sys.argv[2:]
+runpy.run_path(shutil.which(sys.argv[0]), run_name='__main__')
+`;
+
+function programArguments(directory: string, program: string, args: readonly string[]): readonly string[] {
+  return [join(directory, 'run.py'), join(directory, 'swift.conf'), program, ...args];
+}
+
+async function ringBuilder(directory: string, ...args: readonly string[]): Promise<void> {
+  await run(PYTHON, programArguments(directory, 'swift-ring-builder', args));
+}
+
+async function startServer(directory: string, name: string, settings: Ini): Promise<ChildProcess> {
+  const file = join(directory, `${name}.conf`);
+  await writeFile(file, ini(settings));
+  const log = join(directory, `${name}.log`);
+  const child = spawn(
+    'sh',
+    [
+      '-c',
+      'log=$1; shift; exec "$@" >"$log" 2>&1',
+      'sh',
+      log,
+      PYTHON,
+      ...programArguments(directory, `swift-${name}-server`, [file, '-v']),
+    ],
+    { stdio: 'ignore' },
+  );
+  child.on('error', () => undefined);
+  return child;
+}
+
+function common(directory: string, port: number): Record<string, string> {
+  return {
+    bind_ip: '127.0.0.1',
+    bind_port: String(port),
+    // In the process itself, with no children.
+    workers: '0',
+    user: userInfo().username,
+    swift_dir: directory,
+    log_level: 'WARNING',
+  };
+}
+
+type Ini = Readonly<Record<string, Readonly<Record<string, string>>>>;
+
+function ini(sections: Ini): string {
+  return Object.entries(sections)
+    .map(([name, settings]) => {
+      const lines = Object.entries(settings).map(([key, value]) => `${key} = ${value}`);
+      return `[${name}]\n${lines.join('\n')}\n`;
+    })
+    .join('\n');
+}
+
+async function answering(
+  endpoint: string,
+  directory: string,
+  children: readonly ChildProcess[],
+): Promise<void> {
+  const deadline = performance.now() + START_LIMIT;
+  for (;;) {
+    const answer = await fetch(`${endpoint}/healthcheck`).catch(() => null);
+    // The proxy is the last one to be started; the others are asked for at the creation of the bucket, and that is retried.
+    if (answer?.ok === true) return;
+    if (performance.now() > deadline || children.some(({ exitCode }) => exitCode !== null)) {
+      const names = [...STORAGE_SERVERS, 'proxy'];
+      const logs = await Promise.all(
+        names.map((name) => readFile(join(directory, `${name}.log`), 'utf8').catch(() => '')),
+      );
+      throw new Error(`Swift did not start:\n${logs.join('\n')}`);
+    }
+    await sleep(100);
+  }
+}
+
+/** All different, since all are held at once. Somebody else could take one before Swift does, which then fails to start. */
+async function freePorts(count: number): Promise<readonly number[]> {
+  const servers = Array.from({ length: count }, () => createServer());
+  const ports: number[] = [];
+  for (const server of servers) {
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const address = server.address();
+    if (address !== null && typeof address === 'object') ports.push(address.port);
+  }
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+}
+
+async function ended(child: ChildProcess): Promise<void> {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  const exit = new Promise((resolve) => child.once('exit', resolve));
+  child.kill('SIGKILL');
+  await exit;
+}
