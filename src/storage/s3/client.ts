@@ -52,7 +52,10 @@ export function createClient(
   };
   if (settings.region !== undefined) config.region = settings.region;
   if (endpoint !== undefined) config.endpoint = endpoint;
-  if (settings.credentials !== undefined) config.credentials = settings.credentials;
+  const { credentials } = settings;
+  if (typeof credentials === 'function') config.credentials = credentials;
+  // A copy: the SDK writes into it.
+  else if (credentials !== undefined) config.credentials = { ...credentials };
   if (settings.requestHandler !== undefined) config.requestHandler = settings.requestHandler;
   const client = new S3Client(config);
   client.middlewareStack.add(

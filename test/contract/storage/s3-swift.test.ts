@@ -5,8 +5,10 @@ import { testBlobStore } from './blob-store.contract.ts';
 import { createS3Subject } from './s3-subject.ts';
 
 const missing = swiftSkipReason();
+const name = `over Debian's Swift${missing === null ? '' : ` (${missing})`}`;
 
-describe.skipIf(missing !== null)(`over Debian's Swift${missing === null ? '' : ` (${missing})`}`, () => {
+// Four Python programs answer each request: a thousand puts take half a minute on two busy cores.
+describe.skipIf(missing !== null)(name, { timeout: 180_000 }, () => {
   let server: S3Server;
 
   beforeAll(async () => {
