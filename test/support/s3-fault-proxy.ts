@@ -21,28 +21,35 @@ export type S3Operation =
 /** What goes wrong with one request. All offsets are bytes of a body. */
 export type S3Fault =
   /** Answered here, after the body of the request was read; the server hears nothing of it. */
-  | { readonly kind: 'answer'; readonly status: number; readonly body?: string }
+  | {
+      readonly kind: 'answer';
+      readonly status: number;
+      readonly body?: string;
+      readonly headers?: Readonly<Record<string, string>>;
+    }
   /** The server does its work, and then the connection is reset without a byte of the answer. */
   | { readonly kind: 'lose-answer' }
   /** The connection is reset in the middle of the request; the server hears nothing of it. */
   | { readonly kind: 'cut-request'; readonly at: number }
-  /** The connection is reset, or ends, in the middle of the answer. */
-  | { readonly kind: 'cut-answer'; readonly at: number }
+  /** The connection is reset in the middle of the answer, which may have a header less. */
+  | { readonly kind: 'cut-answer'; readonly at: number; readonly without?: string }
   /** Nothing more comes of the answer. */
   | { readonly kind: 'stall-answer'; readonly at: number }
   /** The request waits here. */
-  | { readonly kind: 'hold'; readonly until: Promise<unknown> }
-  /** A header is taken out of the answer. */
-  | { readonly kind: 'drop-header'; readonly name: string };
+  | { readonly kind: 'hold'; readonly until: Promise<unknown> };
 
 export interface SeenRequest {
   readonly operation: S3Operation;
   /** Without the bucket. */
   readonly key: string;
+  /** Decoded. */
+  readonly query: URLSearchParams;
   readonly headers: IncomingMessage['headers'];
-  /** Milliseconds, of `performance.now()`. */
-  readonly at: number;
+  /** Bytes of the answer that its connection took so far. */
+  readonly bytesSent: number;
 }
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** A proxy before an S3 server that fails as it is told. */
 export interface S3FaultProxy {
@@ -57,14 +64,18 @@ export interface S3FaultProxy {
 }
 
 /** An answer as S3 gives it where something is wrong. */
-export function s3Error(status: number, code: string, message: string = code): S3Fault {
+export function s3Error(
+  status: number,
+  code: string,
+  message: string = code,
+): Extract<S3Fault, { readonly kind: 'answer' }> {
   const body = `<?xml version="1.0" encoding="UTF-8"?><Error><Code>${code}</Code><Message>${message}</Message></Error>`;
   return { kind: 'answer', status, body };
 }
 
 /** Starts the proxy on a free port of 127.0.0.1. Close its server. */
 export async function startS3FaultProxy(target: S3Server): Promise<S3FaultProxy> {
-  const requests: SeenRequest[] = [];
+  const requests: Mutable<SeenRequest>[] = [];
   const faults = new Map<S3Operation, S3Fault[]>();
   const sockets = new Set<Socket>();
   const targetUrl = new URL(target.endpoint);
@@ -72,15 +83,20 @@ export async function startS3FaultProxy(target: S3Server): Promise<S3FaultProxy>
 
   const server = createServer((request, response) => {
     const url = new URL(request.url ?? '/', targetUrl);
-    const operation = operationOf(request.method ?? 'GET', url, /^\/?$/.test(url.pathname.slice(root.length)));
+    const operation = operationOf(
+      request.method ?? 'GET',
+      url,
+      /^\/?$/.test(url.pathname.slice(root.length)),
+    );
     const key = decodeURIComponent(url.pathname.slice(root.length + 1));
-    requests.push({ operation, key, headers: request.headers, at: performance.now() });
+    const seen = { operation, key, query: url.searchParams, headers: request.headers, bytesSent: 0 };
+    requests.push(seen);
     const fault = faults.get(operation)?.shift() ?? null;
     // Afterwards the request may have lost it.
     const { socket } = request;
     request.on('error', () => undefined);
     response.on('error', () => undefined);
-    pass(request, response, socket, targetUrl, fault).catch(() => {
+    pass(request, response, socket, targetUrl, fault, seen).catch(() => {
       socket.destroy();
     });
   });
@@ -133,6 +149,7 @@ async function pass(
   socket: Socket,
   target: URL,
   fault: S3Fault | null,
+  seen: Mutable<SeenRequest>,
 ): Promise<void> {
   if (fault?.kind === 'hold') await fault.until;
   if (fault?.kind === 'cut-request') {
@@ -146,12 +163,14 @@ async function pass(
   }
   if (fault?.kind === 'answer') {
     for await (const _ of request);
-    response.writeHead(fault.status, { 'Content-Type': 'application/xml' }).end(fault.body ?? '');
+    response
+      .writeHead(fault.status, { 'Content-Type': 'application/xml', ...fault.headers })
+      .end(fault.body ?? '');
     return;
   }
   const answer = await forward(request, target);
   const headers = { ...answer.headers };
-  if (fault?.kind === 'drop-header') delete headers[fault.name];
+  if (fault?.kind === 'cut-answer' && fault.without !== undefined) delete headers[fault.without];
   if (fault?.kind === 'lose-answer') {
     for await (const _ of answer);
     socket.resetAndDestroy();
@@ -160,14 +179,13 @@ async function pass(
   response.writeHead(answer.statusCode ?? 502, headers);
   response.flushHeaders();
   const limit = fault?.kind === 'cut-answer' || fault?.kind === 'stall-answer' ? fault.at : Infinity;
-  let sent = 0;
   // A client that leaves ends the answer of the server too.
   response.on('close', () => answer.destroy());
   for await (const chunk of answer as AsyncIterable<Buffer>) {
-    const piece = chunk.subarray(0, limit - sent);
-    sent += piece.length;
+    const piece = chunk.subarray(0, limit - seen.bytesSent);
+    seen.bytesSent += piece.length;
     if (!response.write(piece)) await drained(response);
-    if (sent < limit) continue;
+    if (seen.bytesSent < limit) continue;
     if (fault?.kind === 'stall-answer') return;
     // Let the bytes reach the other side before the connection goes.
     await sleep(20);

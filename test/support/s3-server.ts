@@ -97,9 +97,7 @@ async function openUploadsIn(directory: string, prefix: string): Promise<readonl
         .prepare(`SELECT name FROM sqlite_master WHERE name = '_mf_multipart_uploads'`)
         .all();
       if (tables.length === 0) continue;
-      const rows = database
-        .prepare('SELECT key FROM _mf_multipart_uploads WHERE state = ?')
-        .all(IN_PROGRESS);
+      const rows = database.prepare('SELECT key FROM _mf_multipart_uploads WHERE state = ?').all(IN_PROGRESS);
       keys.push(...rows.map(({ key }) => String(key)));
     } finally {
       database.close();

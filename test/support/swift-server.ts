@@ -24,7 +24,12 @@ const STORAGE_SERVERS = ['account', 'container', 'object'] as const;
 
 /** Why Swift cannot run here; null if it can. @throws Error where CI=true */
 export function swiftSkipReason(): string | null {
-  return skipReason('swift-proxy-server', 'swift-account-server', 'swift-container-server', 'swift-object-server');
+  return skipReason(
+    'swift-proxy-server',
+    'swift-account-server',
+    'swift-container-server',
+    'swift-object-server',
+  );
 }
 
 /**
@@ -47,7 +52,12 @@ export async function startSwiftServer(): Promise<S3Server> {
   try {
     const port = await startServers(directory, children);
     const endpoint = `http://127.0.0.1:${port}`;
-    const client = new S3Client({ endpoint, region: REGION, credentials: { ...CREDENTIALS }, forcePathStyle: true });
+    const client = new S3Client({
+      endpoint,
+      region: REGION,
+      credentials: { ...CREDENTIALS },
+      forcePathStyle: true,
+    });
     await answering(endpoint, directory, children);
     await client.send(new CreateBucketCommand({ Bucket: BUCKET }));
     return {

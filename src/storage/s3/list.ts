@@ -34,14 +34,18 @@ export async function* listObjects(
     });
     for (const { Key, Size, LastModified } of page.Contents ?? []) {
       if (Key === undefined || Size === undefined) {
-        throw new StorageError(`Cannot list ${JSON.stringify(prefix)}: S3 gave an object without key or size`);
+        throw new StorageError(
+          `Cannot list ${JSON.stringify(prefix)}: S3 gave an object without key or size`,
+        );
       }
       const key = Key.slice(context.settings.prefix.length);
       if (isKey(key)) yield { key, size: Size, modifiedAt: modifiedAt(key, LastModified) };
     }
     token = page.IsTruncated === true ? page.NextContinuationToken : undefined;
     if (page.IsTruncated === true && token === undefined) {
-      throw new StorageError(`Cannot list ${JSON.stringify(prefix)}: S3 gave a part of it and no way to go on`);
+      throw new StorageError(
+        `Cannot list ${JSON.stringify(prefix)}: S3 gave a part of it and no way to go on`,
+      );
     }
   } while (token !== undefined);
 }

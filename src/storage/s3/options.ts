@@ -4,7 +4,7 @@ import type { FileAccess } from './file-source.ts';
 
 const MIB = 1024 * 1024;
 /** S3's least size of a part that is not the last. */
-export const MIN_PART_SIZE: number = 5 * MIB;
+const MIN_PART_SIZE = 5 * MIB;
 /** S3's greatest number of parts of one upload. */
 export const MAX_PARTS = 10_000;
 

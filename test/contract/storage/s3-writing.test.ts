@@ -3,7 +3,6 @@ import { StorageError } from '../../../src/storage/blob-store.ts';
 import type { BlobStore } from '../../../src/storage/blob-store.ts';
 import type { S3StoreOptions } from '../../../src/storage/s3/options.ts';
 import { createS3Store } from '../../../src/storage/s3/s3.ts';
-import { streamOf } from '../../../src/stream/byte-stream.ts';
 import type { ByteStream } from '../../../src/stream/byte-stream.ts';
 import { s3Error, startS3FaultProxy } from '../../support/s3-fault-proxy.ts';
 import type { S3FaultProxy } from '../../support/s3-fault-proxy.ts';
@@ -136,7 +135,9 @@ describe('a put in parts', () => {
   test('by default the window is 32 MiB', () => {
     const { partSize: _, ...options } = optionsFor(server);
     expect(createS3Store(options).putMemory).toBe(32 * MIB);
-    expect(createS3Store({ ...options, partSize: PART, concurrency: 2 }).putMemory).toBeLessThanOrEqual(16 * MIB);
+    expect(createS3Store({ ...options, partSize: PART, concurrency: 2 }).putMemory).toBeLessThanOrEqual(
+      16 * MIB,
+    );
   });
 
   test('a body too long for its part size is refused before anything is sent', async () => {
@@ -287,9 +288,9 @@ describe('a put that meets faults', () => {
     const subject = await open();
     const { path, bytes } = await fileOf(1000);
     subject.proxy.fail('PutObject', s3Error(403, 'AccessDenied'));
-    await expect(
-      subject.store.put(KEY, { kind: 'file', path, size: bytes.length }),
-    ).rejects.toThrow(/AccessDenied/);
+    await expect(subject.store.put(KEY, { kind: 'file', path, size: bytes.length })).rejects.toThrow(
+      /AccessDenied/,
+    );
     expect(await exists(path)).toBe(true);
     await expectNothing(subject);
   });
@@ -373,6 +374,66 @@ describe('deleting', () => {
     proxy.fail('DeleteObjects', s3Error(500, 'InternalError'));
     await store.delete(Array.from({ length: 2001 }, (_, n) => `nar/${n}`));
     expect(proxy.count('DeleteObjects')).toBe(1 + 3);
+  });
+});
+
+describe('a sweep', () => {
+  test('does nothing where the server cannot list uploads', async () => {
+    const { store, proxy } = await open();
+    expect(await store.sweep(Date.now() + 1_000_000)).toEqual({ removed: 0, freed: 0 });
+    expect(proxy.count('ListMultipartUploads')).toBe(1);
+  });
+
+  test('goes through all pages, and leaves what is too young or gone already', async () => {
+    const { store, proxy } = await open();
+    const upload = (id: string, initiated: string): string =>
+      `<Upload><Key>k-${id}</Key><UploadId>${id}</UploadId><Initiated>${initiated}</Initiated></Upload>`;
+    const page = (body: string): { kind: 'answer'; status: number; body: string } => ({
+      kind: 'answer',
+      status: 200,
+      body,
+    });
+    const old = '2026-01-01T00:00:00.000Z';
+    proxy.fail(
+      'ListMultipartUploads',
+      page(
+        `<ListMultipartUploadsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k-2</NextKeyMarker><NextUploadIdMarker>2</NextUploadIdMarker>${upload('1', old)}${upload('2', '2026-01-01T00:00:10.000Z')}</ListMultipartUploadsResult>`,
+      ),
+    );
+    proxy.fail(
+      'ListMultipartUploads',
+      page(
+        `<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>${upload('3', old)}</ListMultipartUploadsResult>`,
+      ),
+    );
+    const part = (number: number): string =>
+      `<Part><PartNumber>${number}</PartNumber><Size>1000</Size></Part>`;
+    proxy.fail(
+      'ListParts',
+      page(
+        `<ListPartsResult><IsTruncated>true</IsTruncated><NextPartNumberMarker>2</NextPartNumberMarker>${part(1)}${part(2)}</ListPartsResult>`,
+      ),
+    );
+    proxy.fail(
+      'ListParts',
+      page(`<ListPartsResult><IsTruncated>false</IsTruncated>${part(3)}</ListPartsResult>`),
+    );
+    proxy.fail('AbortMultipartUpload', { kind: 'answer', status: 204 });
+    proxy.fail('ListParts', s3Error(404, 'NoSuchUpload'));
+    proxy.fail('AbortMultipartUpload', s3Error(404, 'NoSuchUpload'));
+    const result = await store.sweep(Date.parse('2026-01-01T00:00:05.000Z'));
+    expect(result).toEqual({ removed: 1, freed: 3000 });
+    expect(
+      proxy.requests.map(({ operation, key, query }) => [operation, key, query.get('key-marker')]),
+    ).toEqual([
+      ['ListMultipartUploads', '', null],
+      ['ListParts', 'k-1', null],
+      ['ListParts', 'k-1', null],
+      ['AbortMultipartUpload', 'k-1', null],
+      ['ListMultipartUploads', '', 'k-2'],
+      ['ListParts', 'k-3', null],
+      ['AbortMultipartUpload', 'k-3', null],
+    ]);
   });
 });
 
