@@ -6,7 +6,7 @@ import { createS3Store } from '../../../src/storage/s3/s3.ts';
 import { startS3FaultProxy } from '../../support/s3-fault-proxy.ts';
 import type { S3Server } from '../../support/s3-server.ts';
 import { startS3Server } from '../../support/s3-server.ts';
-import { optionsFor } from './s3-subject.ts';
+import { s3StoreOptions } from '../../support/s3-store.ts';
 import { bytesOf, noise } from './subject.ts';
 
 const KEY = 'nar/one.nar.xz';
@@ -22,7 +22,7 @@ afterAll(async () => {
 });
 
 function open(options: Partial<S3StoreOptions> = {}): BlobStore {
-  const store = createS3Store({ ...optionsFor(server), ...options });
+  const store = createS3Store({ ...s3StoreOptions(server), ...options });
   onTestFinished(() => store.close());
   return store;
 }

@@ -9,7 +9,7 @@ import { s3Error, startS3FaultProxy } from '../../support/s3-fault-proxy.ts';
 import type { S3FaultProxy } from '../../support/s3-fault-proxy.ts';
 import type { S3Server } from '../../support/s3-server.ts';
 import { startS3Server } from '../../support/s3-server.ts';
-import { optionsFor } from './s3-subject.ts';
+import { s3StoreOptions } from '../../support/s3-store.ts';
 import { bodyOf, bytesOf, found, noise } from './subject.ts';
 
 const KEY = 'nar/one.nar';
@@ -31,7 +31,7 @@ async function open(
   body: Uint8Array = BODY,
 ): Promise<{ readonly store: BlobStore; readonly proxy: S3FaultProxy }> {
   const proxy = await startS3FaultProxy(server);
-  const store = createS3Store({ ...optionsFor(proxy.server), random: () => 0.1, ...options });
+  const store = createS3Store({ ...s3StoreOptions(proxy.server), random: () => 0.1, ...options });
   onTestFinished(async () => {
     await store.close();
     await proxy.server.close();
@@ -214,7 +214,7 @@ describe('what is no miss', () => {
   });
 
   test('a wrong bucket, wrong credentials, a server that is gone: a ping says it, and so does everything', async () => {
-    const options = { ...optionsFor(server), maxAttempts: 1 };
+    const options = { ...s3StoreOptions(server), maxAttempts: 1 };
     const { credentials } = server;
     const stores: readonly [BlobStore, RegExp][] = [
       [createS3Store({ ...options, bucket: 'no-such-bucket' }), /NoSuchBucket, status 404/],
@@ -241,7 +241,7 @@ describe('what is no miss', () => {
 
   test('errors hold no secret, in their causes neither', async () => {
     const secret = 'very-secret-key';
-    const options = optionsFor(server);
+    const options = s3StoreOptions(server);
     const store = createS3Store({
       ...options,
       credentials: { accessKeyId: server.credentials.accessKeyId, secretAccessKey: secret },

@@ -5,7 +5,8 @@ import { s3Error, startS3FaultProxy } from '../../support/s3-fault-proxy.ts';
 import type { S3Server } from '../../support/s3-server.ts';
 import { startSwiftServer, swiftSkipReason } from '../../support/swift-server.ts';
 import { testBlobStore } from './blob-store.contract.ts';
-import { createS3Subject, optionsFor } from './s3-subject.ts';
+import { s3StoreOptions } from '../../support/s3-store.ts';
+import { createS3Subject } from './s3-subject.ts';
 import { noise } from './subject.ts';
 
 const PART = 5 * 1024 * 1024;
@@ -35,9 +36,9 @@ describe.skipIf(missing !== null)(
 
     test('a sweep removes the uploads of dead writers under its prefix, no younger ones and not its own', async () => {
       const proxy = await startS3FaultProxy(server);
-      const options = { ...optionsFor(proxy.server), partSize: PART, maxAttempts: 1 };
+      const options = { ...s3StoreOptions(proxy.server), partSize: PART, maxAttempts: 1 };
       const store = createS3Store(options);
-      const other = createS3Store({ ...optionsFor(proxy.server), partSize: PART, maxAttempts: 1 });
+      const other = createS3Store({ ...s3StoreOptions(proxy.server), partSize: PART, maxAttempts: 1 });
       const left = (): Promise<readonly string[]> => server.openUploads(`${options.prefix}/`);
       const body = noise(PART + 1000);
       // A writer that cannot even clean up, as a killed one.
@@ -64,7 +65,7 @@ describe.skipIf(missing !== null)(
     });
 
     test('a put if absent finds out that there are no conditions, and looks first', async () => {
-      const store = createS3Store(optionsFor(server));
+      const store = createS3Store(s3StoreOptions(server));
       const source = { kind: 'bytes', bytes: noise(10) } as const;
       expect(await store.put('nar/a', source, { ifAbsent: true })).toEqual({ written: true, size: 10 });
       expect(await store.put('nar/a', source, { ifAbsent: true })).toEqual({ written: false, size: 10 });
@@ -72,7 +73,7 @@ describe.skipIf(missing !== null)(
     });
 
     test('a download URL works, for GET alone', async () => {
-      const store = createS3Store(optionsFor(server));
+      const store = createS3Store(s3StoreOptions(server));
       const bytes = noise(100);
       await store.put('nar/a', { kind: 'bytes', bytes });
       const url = (await store.createDownloadUrl?.('nar/a', { expiresInSeconds: 60 })) ?? '';

@@ -8,7 +8,7 @@ import { s3Error, startS3FaultProxy } from '../../support/s3-fault-proxy.ts';
 import type { S3FaultProxy } from '../../support/s3-fault-proxy.ts';
 import type { S3Server } from '../../support/s3-server.ts';
 import { startS3Server } from '../../support/s3-server.ts';
-import { optionsFor } from './s3-subject.ts';
+import { s3StoreOptions } from '../../support/s3-store.ts';
 import { exists, fileOf, reusing, watched } from './sources.ts';
 import { bodyOf, bytesOf, keysOf, noise, textOf } from './subject.ts';
 
@@ -36,7 +36,7 @@ interface Subject {
 
 async function open(options: Partial<S3StoreOptions> = {}): Promise<Subject> {
   const proxy = await startS3FaultProxy(server);
-  const defaults = optionsFor(proxy.server);
+  const defaults = s3StoreOptions(proxy.server);
   const store = createS3Store({ ...defaults, partSize: PART, concurrency: 2, random: () => 0.1, ...options });
   onTestFinished(async () => {
     await store.close();
@@ -133,7 +133,7 @@ describe('a put in parts', () => {
   });
 
   test('by default the window is 32 MiB', () => {
-    const { partSize: _, ...options } = optionsFor(server);
+    const { partSize: _, ...options } = s3StoreOptions(server);
     expect(createS3Store(options).putMemory).toBe(32 * MIB);
     expect(createS3Store({ ...options, partSize: PART, concurrency: 2 }).putMemory).toBeLessThanOrEqual(
       16 * MIB,
@@ -439,7 +439,7 @@ describe('a sweep', () => {
 
 test('objects whose names are no keys are not listed', async () => {
   const proxy = await startS3FaultProxy(server);
-  const options = optionsFor(proxy.server);
+  const options = s3StoreOptions(proxy.server);
   const store = createS3Store({ ...options, prefix: `${options.prefix}/inner` });
   onTestFinished(() => proxy.server.close());
   await store.put('nar/a', SMALL);
