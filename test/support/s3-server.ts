@@ -43,6 +43,8 @@ export async function startS3Server(): Promise<S3Server> {
     host: '127.0.0.1',
     port: 0,
     log: new Log(LogLevel.NONE),
+    // A client that leaves is none of its faults.
+    handleStructuredLogs: () => undefined,
     telemetry: { enabled: false },
     resourcePersistencePath: directory,
     workers: [

@@ -66,7 +66,24 @@ export function createClient(
       },
     { step: 'build', name: 'snowcapDigests' },
   );
+  client.middlewareStack.add(
+    (next) => async (args) => {
+      try {
+        return await next(args);
+      } catch (error) {
+        throw retryable(error);
+      }
+    },
+    // The innermost: what is thrown here comes from the connection.
+    { step: 'deserialize', priority: 'low', name: 'snowcapConnectionFaults' },
+  );
   return client;
+}
+
+/** Marks the error of a connection as one that may not come again: the SDK knows those of Node and browsers, not of workerd. */
+function retryable(error: unknown): unknown {
+  if (!(error instanceof Error) || error.name === 'AbortError') return error;
+  return Object.assign(error, { $retryable: { throttling: false } });
 }
 
 /** An HTTP request as the SDK builds it. */

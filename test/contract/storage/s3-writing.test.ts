@@ -111,6 +111,19 @@ describe('a put in parts', () => {
     expect(await exists(path)).toBe(false);
   });
 
+  test('nothing of the object is there before all of it is', async () => {
+    const { store } = await open();
+    const source = async function* (): ByteStream {
+      for await (const piece of pieces()) {
+        yield piece;
+        expect(await store.head(KEY)).toBeNull();
+      }
+      expect(await keysOf(store, '')).toEqual([]);
+    };
+    await store.put(KEY, { kind: 'stream', stream: source() });
+    await expectWhole(store);
+  });
+
   test('holds no more than its window, however slow the server is', async () => {
     const { store, proxy } = await open();
     const gate = Promise.withResolvers<void>();
