@@ -14,8 +14,8 @@ export interface PublicBucket {
 }
 
 /**
- * What a bucket with public reads looks like to a plain client: every GET and HEAD is answered with what the S3 server itself answers
- * to a presigned GET of that key. Nothing of Snowcap has a hand in the bytes.
+ * What a bucket with public reads looks like to a plain client: every GET and HEAD is answered with what the
+ * S3 server itself answers to a presigned GET of that key. Nothing of Snowcap has a hand in the bytes.
  */
 export async function startPublicBucket(store: BlobStore): Promise<PublicBucket> {
   const requests: string[] = [];

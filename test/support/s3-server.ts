@@ -5,8 +5,8 @@ import { DatabaseSync } from 'node:sqlite';
 import { Log, LogLevel, Miniflare } from 'miniflare';
 
 /**
- * A server that speaks the API of S3, with what a client needs to reach it. Each test takes a prefix of its own in the bucket, so
- * that one server does for a whole suite.
+ * A server that speaks the API of S3, with what a client needs to reach it. Each test takes a prefix of its
+ * own in the bucket, so that one server does for a whole suite.
  */
 export interface S3Server {
   /** As `http://127.0.0.1:1234/path`, without a final slash. Path-style. */
@@ -15,8 +15,8 @@ export interface S3Server {
   readonly bucket: string;
   readonly credentials: { readonly accessKeyId: string; readonly secretAccessKey: string };
   /**
-   * The multipart uploads under way below a prefix: what would be left to pay for. As the server's own storage has
-   * them, where its API cannot say it.
+   * The multipart uploads under way below a prefix: what would be left to pay for. As the server's own
+   * storage has them, where its API cannot say it.
    *
    * @returns their keys, sorted, in full
    */
@@ -30,7 +30,8 @@ const BUCKET = 'snowcap-test';
  * Starts the S3 endpoint of the R2 simulator that comes with wrangler: in workerd, on a free port of
  * 127.0.0.1, in a temporary directory. Takes a quarter of a second. Close it, or it keeps the process alive.
  *
- * It checks signatures, of presigned URLs too, payload hashes, `Content-MD5`, and `If-None-Match` on PutObject. What it does not do:
+ * It checks signatures, of presigned URLs too, payload hashes, `Content-MD5`, and `If-None-Match` on
+ * PutObject. What it does not do:
  * - session tokens are refused (400),
  * - `If-None-Match` on CompleteMultipartUpload is ignored,
  * - ListMultipartUploads and ListParts are answered with 501,

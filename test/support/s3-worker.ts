@@ -1,4 +1,5 @@
-// A Worker over the S3 driver, bundled and run in workerd by the test of that name. Each request does one thing and says what came of it.
+// A Worker over the S3 driver, bundled and run in workerd by the test of that name. Each request does one
+// thing and says what came of it.
 import { createHash } from 'node:crypto';
 import { createS3Store } from '../../src/storage/s3/s3.ts';
 import type { S3StoreOptions } from '../../src/storage/s3/options.ts';

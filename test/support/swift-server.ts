@@ -33,14 +33,16 @@ export function swiftSkipReason(): string | null {
 }
 
 /**
- * Starts OpenStack Swift as Debian packages it (`swift-proxy`, `swift-account`, `swift-container`, `swift-object`), with its S3 API: an
- * implementation that shares nothing with R2's. One process each of proxy, account, container and object server, one replica, one device
- * that is a folder of a temporary directory, on free ports of 127.0.0.1; runs as root or as anybody. Takes three seconds or so. Close it.
+ * Starts OpenStack Swift as Debian packages it (`swift-proxy`, `swift-account`, `swift-container`,
+ * `swift-object`), with its S3 API: an implementation that shares nothing with R2's. One process each of
+ * proxy, account, container and object server, one replica, one device that is a folder of a temporary
+ * directory, on free ports of 127.0.0.1; runs as root or as anybody. Takes three seconds or so. Close it.
  *
- * The temporary directory must have extended attributes (`user.*`), in which Swift keeps what it knows of an object.
+ * The temporary directory must have extended attributes (`user.*`), in which Swift keeps what it knows of an
+ * object.
  *
- * It checks signatures and `Content-MD5` (which it requires for DeleteObjects), and has ListMultipartUploads and ListParts. Conditional writes are
- * answered with 501.
+ * It checks signatures and `Content-MD5` (which it requires for DeleteObjects), and has ListMultipartUploads
+ * and ListParts. Conditional writes are answered with 501.
  */
 export async function startSwiftServer(): Promise<S3Server> {
   const directory = await mkdtemp(join(tmpdir(), 'snowcap-swift-'));
@@ -124,7 +126,8 @@ async function startServers(directory: string, children: ChildProcess[]): Promis
       'pipeline:main': { pipeline: [...filters, 'proxy-server'].join(' ') },
       'app:proxy-server': { use: 'egg:swift#proxy', account_autocreate: 'true' },
       ...Object.fromEntries(filters.map((name) => [`filter:${name}`, { use: `egg:swift#${name}` }])),
-      // Authentication wants a cache to be there, though not that it answers: nobody listens on the discard port.
+      // Authentication wants a cache to be there, though not that it answers: nobody listens on the discard
+      // port.
       'filter:memcache': {
         use: 'egg:swift#memcache',
         memcache_servers: '127.0.0.1:9',
@@ -138,7 +141,10 @@ async function startServers(directory: string, children: ChildProcess[]): Promis
   return proxyPort;
 }
 
-/** Writes the rings: one replica of everything on one device. Arguments: the folder, then `name=port` for each. */
+/**
+ * Writes the rings: one replica of everything on one device. Arguments: the folder, then `name=port` for
+ * each.
+ */
 const RINGS_PROGRAM = `
 import os, sys
 from swift.common.ring import RingBuilder
@@ -149,7 +155,10 @@ for name, port in (ring.split('=') for ring in sys.argv[2:]):
     builder.get_ring().save(os.path.join(sys.argv[1], name + '.ring.gz'))
 `;
 
-/** Runs a program of Swift with our `swift.conf`, whose place it knows by heart. Arguments: that file, the program, its arguments. */
+/**
+ * Runs a program of Swift with our `swift.conf`, whose place it knows by heart. Arguments: that file, the
+ * program, its arguments.
+ */
 const RUN_PROGRAM = `
 import runpy, shutil, sys
 from swift.common import utils
@@ -213,7 +222,8 @@ async function answering(
   const deadline = performance.now() + START_LIMIT;
   for (;;) {
     const answer = await fetch(`${endpoint}/healthcheck`).catch(() => null);
-    // The proxy is the last one to be started; the others are asked for at the creation of the bucket, and that is retried.
+    // The proxy is the last one to be started; the others are asked for at the creation of the bucket, and
+    // that is retried.
     if (answer?.ok === true) return;
     if (performance.now() > deadline || children.some(({ exitCode }) => exitCode !== null)) {
       const names = [...STORAGE_SERVERS, 'proxy'];
@@ -226,7 +236,10 @@ async function answering(
   }
 }
 
-/** All different, since all are held at once. Somebody else could take one before Swift does, which then fails to start. */
+/**
+ * All different, since all are held at once. Somebody else could take one before Swift does, which then fails
+ * to start.
+ */
 async function freePorts(count: number): Promise<readonly number[]> {
   const servers = Array.from({ length: count }, () => createServer());
   const ports: number[] = [];

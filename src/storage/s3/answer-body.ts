@@ -14,8 +14,8 @@ interface NodeBody extends AsyncIterable<Uint8Array> {
 /**
  * A body as the SDK gives it: a readable of Node, or a web stream.
  *
- * Neither is handed on as it is: leaving the iteration of a readable that was never asked for a chunk runs none of its code,
- * and its connection would stay open.
+ * Neither is handed on as it is: leaving the iteration of a readable that was never asked for a chunk runs
+ * none of its code, and its connection would stay open.
  *
  * @throws TypeError for anything else
  */

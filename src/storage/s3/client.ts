@@ -28,10 +28,11 @@ export interface ServerFacts {
 /**
  * The SDK's client for an endpoint.
  *
- * Checksums: `WHEN_REQUIRED`. Each body goes out with its SHA-256, which is part of the signature and which the server
- * holds against what it got, so the CRC32 that the SDK adds otherwise would be a second look at the same bytes, with headers that some
- * servers do not know. What comes in is not checked again: NARs were verified before they were stored, clients check
- * NarHash, and the checksum of a multipart object says nothing about a range of it.
+ * Checksums: `WHEN_REQUIRED`. Each body goes out with its SHA-256, which is part of the signature and which
+ * the server holds against what it got, so the CRC32 that the SDK adds otherwise would be a second look at
+ * the same bytes, with headers that some servers do not know. What comes in is not checked again: NARs were
+ * verified before they were stored, clients check NarHash, and the checksum of a multipart object says
+ * nothing about a range of it.
  *
  * `Expect: 100-continue` is off: parts are sent again whole, and R2 knows no 100.
  */
@@ -80,7 +81,10 @@ export function createClient(
   return client;
 }
 
-/** Marks the error of a connection as one that may not come again: the SDK knows those of Node and browsers, not of workerd. */
+/**
+ * Marks the error of a connection as one that may not come again: the SDK knows those of Node and browsers,
+ * not of workerd.
+ */
 function retryable(error: unknown): unknown {
   if (!(error instanceof Error) || error.name === 'AbortError') return error;
   return Object.assign(error, { $retryable: { throttling: false } });

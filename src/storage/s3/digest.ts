@@ -8,8 +8,8 @@ export interface HexSha256 {
 }
 
 /**
- * A new SHA-256. Workers implement `createHash` too; the SDK's own digest there is JavaScript, ten times slower, and
- * on Node it blocks the event loop for a whole part.
+ * A new SHA-256. Workers implement `createHash` too. The SDK's own, which it takes where it is given no
+ * digest, holds the thread for a whole part on Node, and on Workers copies the part twice.
  */
 export function createHexSha256(): HexSha256 {
   const hash = createHash('sha256');

@@ -8,12 +8,15 @@ import { failed } from './errors.ts';
 
 /** The longest that Signature Version 4 allows: a week. */
 const LONGEST = 7 * 24 * 60 * 60;
-/** Seconds by which a URL ends before the credentials that signed it: clocks differ, and a client takes its time. */
+/**
+ * Seconds by which a URL ends before the credentials that signed it: clocks differ, and a client takes its
+ * time.
+ */
 const MARGIN = 60;
 
 /**
- * A presigned GET. The method is signed: a HEAD needs a URL of its own. Whoever uses it later than its credentials live is refused,
- * whatever it says of itself, so it says no more than they live.
+ * A presigned GET. The method is signed: a HEAD needs a URL of its own. Whoever uses it later than its
+ * credentials live is refused, whatever it says of itself, so it says no more than they live.
  *
  * @param signer for the endpoint as clients reach it
  * @throws StorageError where there are no credentials, or they end too soon

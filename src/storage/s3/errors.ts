@@ -28,8 +28,8 @@ export function faultOf(error: unknown): S3Fault {
 }
 
 /**
- * The error of a store that could not do what was asked. The SDK's error is no cause of it, as that carries whole
- * answers: `SignatureDoesNotMatch` has what was signed (law 10). The error of a connection is.
+ * The error of a store that could not do what was asked. The SDK's error is no cause of it, as that carries
+ * whole answers: `SignatureDoesNotMatch` has what was signed (law 10). The error of a connection is.
  *
  * @param operation as a verb: `read`
  * @param place a key, or what else the operation was about

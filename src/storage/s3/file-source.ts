@@ -20,7 +20,10 @@ export interface OpenFile {
   close(): Promise<void>;
 }
 
-/** A file as a stream whose chunks are one buffer, used again. @throws StorageError where the file is shortened meanwhile */
+/**
+ * A file as a stream whose chunks are one buffer, used again. @throws StorageError where the file is
+ * shortened meanwhile
+ */
 export async function* fileChunks(key: string, file: OpenFile): AsyncGenerator<Uint8Array, void, void> {
   const buffer = new Uint8Array(Math.min(CHUNK, file.size));
   for (let at = 0; at < file.size;) {

@@ -11,8 +11,9 @@ const CONNECT_TIMEOUT = 5_000;
 /**
  * What Node gives to an S3 store: `createS3Store({ ...s3ForNode(), bucket, … })`.
  *
- * Connections are kept, and there is no greatest number of them: each body that a client reads slowly holds one, and
- * with the SDK's 50 the fifty-first request would wait for a client. What bounds them is the memory of transfers.
+ * Connections are kept, and there is no greatest number of them: each body that a client reads slowly holds
+ * one, and with the SDK's 50 the fifty-first request would wait for a client. What bounds them is the memory
+ * of transfers.
  */
 export function s3ForNode(): Pick<S3StoreOptions, 'requestHandler' | 'files'> {
   const agent = { keepAlive: true, maxSockets: Number.POSITIVE_INFINITY, maxFreeSockets: 64 };

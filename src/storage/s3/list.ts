@@ -8,8 +8,9 @@ import { failed } from './errors.ts';
 import { modifiedAt } from './read.ts';
 
 /**
- * The objects under a prefix, a page of up to 1,000 at a time. S3 sorts by the bytes of UTF-8, which for the characters of keys is the
- * order of code units. (Directory buckets of S3 Express do not sort: they are no store.)
+ * The objects under a prefix, a page of up to 1,000 at a time. S3 sorts by the bytes of UTF-8, which for the
+ * characters of keys is the order of code units. (Directory buckets of S3 Express do not sort: they are no
+ * store.)
  *
  * Objects whose names are no keys are not of the store, and left out.
  *

@@ -26,7 +26,10 @@ export interface S3StoreOptions {
    * @default '' the whole bucket
    */
   readonly prefix?: string;
-  /** As `eu-central-1`; `auto` for R2. Left out: what the SDK finds in the environment (on Node and Lambda alone). */
+  /**
+   * As `eu-central-1`; `auto` for R2. Left out: what the SDK finds in the environment (on Node and Lambda
+   * alone).
+   */
   readonly region?: string;
   /** As `https://account.r2.cloudflarestorage.com`. Left out: that of AWS for the region. */
   readonly endpoint?: string;
@@ -45,8 +48,8 @@ export interface S3StoreOptions {
   /** Left out: the default chain of the SDK (environment, files, roles), which Node and Lambda alone have. */
   readonly credentials?: S3Credentials | (() => Promise<S3Credentials>);
   /**
-   * Bytes of a part of a multipart upload, at least 5 MiB; bodies up to this size are one request. S3 takes 10,000
-   * parts, so this bounds a body too: 78 GiB with 8 MiB.
+   * Bytes of a part of a multipart upload, at least 5 MiB; bodies up to this size are one request. S3 takes
+   * 10,000 parts, so this bounds a body too: 78 GiB with 8 MiB.
    *
    * @default 8 MiB
    */
@@ -58,8 +61,9 @@ export interface S3StoreOptions {
    */
   readonly concurrency?: number;
   /**
-   * Whether the server knows `If-None-Match: *` on writes. With false, and once it said that it does not, `ifAbsent`
-   * looks first and then writes: of two writers at the same time, both may write, and the last one stays.
+   * Whether the server knows `If-None-Match: *` on writes. With false, and once it said that it does not,
+   * `ifAbsent` looks first and then writes: of two writers at the same time, both may write, and the last one
+   * stays.
    *
    * @default true
    */
@@ -82,7 +86,10 @@ export interface S3StoreOptions {
    * @default 30_000
    */
   readonly idleTimeoutMs?: number;
-  /** The connections, as the SDK takes them: `s3ForNode` has those for Node. Left out: the SDK's own (`fetch` on Workers). */
+  /**
+   * The connections, as the SDK takes them: `s3ForNode` has those for Node. Left out: the SDK's own (`fetch`
+   * on Workers).
+   */
   readonly requestHandler?: NonNullable<S3ClientConfig['requestHandler']>;
   /** Opens sources of kind `file`. Left out: they are refused, as where there are no files. */
   readonly files?: FileAccess;

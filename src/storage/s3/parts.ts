@@ -15,7 +15,10 @@ export interface Part {
 
 /** Cuts a body into parts. */
 export interface PartCutter {
-  /** All parts have `partSize` bytes but the last, which has as many or fewer. At least one; a body of no bytes has one of none. */
+  /**
+   * All parts have `partSize` bytes but the last, which has as many or fewer. At least one; a body of no
+   * bytes has one of none.
+   */
   parts(chunks: ByteStream): AsyncGenerator<Part, void, void>;
   /** Gives the memory of a part back, to be used for a later one. */
   release(part: Part): void;

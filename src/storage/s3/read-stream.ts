@@ -22,9 +22,9 @@ export interface OpenObject {
 }
 
 /**
- * The bytes of an object from the connection that brings them: nothing is read ahead but what the connection has in
- * its own buffers. Where it breaks, stands still or ends early, the rest is asked for again, of the object with the
- * same ETag. Leaving the stream breaks the connection.
+ * The bytes of an object from the connection that brings them: nothing is read ahead but what the connection
+ * has in its own buffers. Where it breaks, stands still or ends early, the rest is asked for again, of the
+ * object with the same ETag. Leaving the stream breaks the connection.
  *
  * Not a generator: leaving one that was never asked for a chunk would run none of its code.
  */

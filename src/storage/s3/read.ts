@@ -10,8 +10,8 @@ import { faultOf, isMissingKey } from './errors.ts';
 import { objectStream } from './read-stream.ts';
 
 /**
- * Opens an object with one GetObject. A range that RFC 9110 does not allow (no last bytes, an end before the start)
- * would be ignored by the server, and costs one HEAD instead.
+ * Opens an object with one GetObject. A range that RFC 9110 does not allow (no last bytes, an end before the
+ * start) would be ignored by the server, and costs one HEAD instead.
  *
  * @throws StorageError
  */
@@ -112,8 +112,8 @@ export async function headWithWriteId(
 const PROBE = 'nix-cache-info';
 
 /**
- * Reads one object, there or not: shows a wrong bucket, wrong credentials and a dead endpoint, and needs no permission
- * that is not needed anyway.
+ * Reads one object, there or not: shows a wrong bucket, wrong credentials and a dead endpoint, and needs no
+ * permission that is not needed anyway.
  *
  * @throws StorageError
  */

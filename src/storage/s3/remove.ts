@@ -39,8 +39,9 @@ export async function deleteObjects(context: S3Context, keys: readonly string[])
 }
 
 /**
- * Aborts the multipart uploads under the prefix that began before `olderThan`, but for those of this store that are under way.
- * Where the server cannot list them, the bucket's lifecycle rule has to (docs/storage-s3.md).
+ * Aborts the multipart uploads under the prefix that began before `olderThan`, but for those of this store
+ * that are under way. Where the server cannot list them, the bucket's lifecycle rule has to
+ * (docs/storage-s3.md).
  *
  * @throws StorageError
  */

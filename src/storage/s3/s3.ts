@@ -12,15 +12,15 @@ import { deleteObjects, sweepUploads } from './remove.ts';
 import { writeObject } from './write.ts';
 
 /**
- * Objects in a bucket of S3, or of a server that speaks its API, each at its key below the prefix: a plain Nix client can use
- * `https://bucket.endpoint/prefix` as a binary cache, where the bucket may be read by it.
+ * Objects in a bucket of S3, or of a server that speaks its API, each at its key below the prefix: a plain
+ * Nix client can use `https://bucket.endpoint/prefix` as a binary cache, where the bucket may be read by it.
  *
- * - A put is one PutObject, or a multipart upload, which S3 makes visible in one step. `ifAbsent` is a condition on that step where
- *   the server has conditions (AWS, R2, MinIO): see `conditionalWrites`.
- * - What is retried: time-outs, broken connections, 429 and 5xx, with growing waits and jitter, by the SDK; a body that breaks off while
- *   it is read, here.
- * - What a killed process leaves are uploads that were not completed, which cost as objects do: `sweep` removes them, and a lifecycle
- *   rule of the bucket (docs/storage-s3.md).
+ * - A put is one PutObject, or a multipart upload, which S3 makes visible in one step. `ifAbsent` is a
+ *   condition on that step where the server has conditions (AWS, R2, MinIO): see `conditionalWrites`.
+ * - What is retried: time-outs, broken connections, 429 and 5xx, with growing waits and jitter, by the SDK; a
+ *   body that breaks off while it is read, here.
+ * - What a killed process leaves are uploads that were not completed, which cost as objects do: `sweep`
+ *   removes them, and a lifecycle rule of the bucket (docs/storage-s3.md).
  *
  * Makes no request: `ping` does.
  *

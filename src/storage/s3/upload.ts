@@ -37,8 +37,8 @@ export interface Upload {
   /** Makes the object visible, once all parts are stored. */
   complete(): Promise<PutResult>;
   /**
-   * Removes what was stored of it, once nothing more is under way. Never throws: what an abort that fails leaves, the sweep finds,
-   * or the bucket's lifecycle rule.
+   * Removes what was stored of it, once nothing more is under way. Never throws: what an abort that fails
+   * leaves, the sweep finds, or the bucket's lifecycle rule.
    */
   abort(): Promise<void>;
 }
@@ -46,8 +46,8 @@ export interface Upload {
 /**
  * Opens a multipart upload. Its parts are sent as bytes, which a new attempt can send again.
  *
- * Whether `CompleteMultipartUpload` did its work is not always told: the answer can be lost, and a second attempt then finds no
- * upload. The object says it: each carries the id of the write that it is of.
+ * Whether `CompleteMultipartUpload` did its work is not always told: the answer can be lost, and a second
+ * attempt then finds no upload. The object says it: each carries the id of the write that it is of.
  *
  * @throws StorageError
  */

@@ -21,8 +21,8 @@ import type { Upload } from './upload.ts';
 const ATTEMPTS = 5;
 
 /**
- * Stores an object: in one request up to `partSize`, else in parts. Either is visible only as a whole, and is begun to be made visible
- * only when its source has ended well.
+ * Stores an object: in one request up to `partSize`, else in parts. Either is visible only as a whole, and is
+ * begun to be made visible only when its source has ended well.
  *
  * @throws StorageError; what the source throws; the signal's reason
  */

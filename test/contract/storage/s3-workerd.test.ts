@@ -10,8 +10,8 @@ import { startS3Server } from '../../support/s3-server.ts';
 import { s3StoreOptions } from '../../support/s3-store.ts';
 
 /**
- * The whole driver in workerd, bundled. The SDK's parser of XML for browsers wants a `DOMParser`, which workerd has not: the
- * bundle takes the one for Node.
+ * The whole driver in workerd, bundled. The SDK's parser of XML for browsers wants a `DOMParser`, which
+ * workerd has not: the bundle takes the one for Node.
  */
 async function bundled(): Promise<Uint8Array> {
   const { outputFiles } = await build({
