@@ -139,6 +139,17 @@ describe('a body whose connection fails', () => {
     expect(proxy.count('GetObject')).toBe(6);
   });
 
+  test('while nobody reads it is taken up too', async () => {
+    const { store, proxy } = await open();
+    proxy.fail('GetObject', { kind: 'cut-answer', at: 300_000 });
+    const stream = await streamFrom(store);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of stream) chunks.push(chunk);
+    expect(Buffer.concat(chunks).equals(BODY)).toBe(true);
+    expect(proxy.count('GetObject')).toBe(2);
+  });
+
   test('by standing still is broken off and taken up', async () => {
     const { store, proxy } = await open({ idleTimeoutMs: 200 });
     proxy.fail('GetObject', { kind: 'stall-answer', at: 1_000_000 });

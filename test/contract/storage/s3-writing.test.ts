@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { StorageError } from '../../../src/storage/blob-store.ts';
 import type { BlobStore } from '../../../src/storage/blob-store.ts';
 import type { S3StoreOptions } from '../../../src/storage/s3/options.ts';
@@ -448,6 +448,36 @@ describe('a sweep', () => {
       ['AbortMultipartUpload', 'k-3', null],
     ]);
   });
+});
+
+test('a store can be the whole bucket, with the credentials of the environment', async () => {
+  const { prefix, credentials: _, ...options } = s3StoreOptions(server);
+  vi.stubEnv('AWS_ACCESS_KEY_ID', server.credentials.accessKeyId);
+  vi.stubEnv('AWS_SECRET_ACCESS_KEY', server.credentials.secretAccessKey);
+  onTestFinished(() => {
+    vi.unstubAllEnvs();
+  });
+  const store = createS3Store(options);
+  await store.ping();
+  await store.put(`${prefix}/nar/a`, SMALL);
+  expect(await textOf(store, `${prefix}/nar/a`)).toBe('small');
+  expect(await keysOf(store, `${prefix}/`)).toEqual([`${prefix}/nar/a`]);
+  expect((await keysOf(store, '')).includes(`${prefix}/nar/a`)).toBe(true);
+  await store.sweep(Date.now());
+  await store.delete([`${prefix}/nar/a`]);
+  expect(await store.head(`${prefix}/nar/a`)).toBeNull();
+  await store.close();
+});
+
+test.each([
+  [{ partSize: 5 * MIB - 1 }, /part size/],
+  [{ partSize: 5 * MIB + 0.5 }, /part size/],
+  [{ concurrency: 0 }, /concurrency/],
+  [{ maxAttempts: 0 }, /attempts/],
+  [{ prefix: '../other' }, /Invalid storage key/],
+  [{ prefix: 'a/' }, /Invalid storage key/],
+])('the options %j are refused', (options, text) => {
+  expect(() => createS3Store({ bucket: 'x', ...options })).toThrow(text);
 });
 
 test('objects whose names are no keys are not listed', async () => {
