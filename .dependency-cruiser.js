@@ -46,11 +46,7 @@ const CLI = '^src/cli/';
 const VENDOR = '(^|/)node_modules/';
 
 /** Drivers that need no Node: type-checked without its types (tsconfig.portable.json), and held to that here too. */
-const PORTABLE_DRIVERS = [
-  '^src/storage/memory\\.ts$',
-  '^src/storage/s3/',
-  '^src/lock/(?!redis/tcp\\.ts$)',
-];
+const PORTABLE_DRIVERS = ['^src/storage/memory\\.ts$', '^src/storage/s3/', '^src/lock/(?!redis/tcp\\.ts$)'];
 /** Node modules that Workers implement too, behind one file each. */
 const SHARED_NODE_MODULES = [
   '^src/nar/sha256\\.ts$',
