@@ -2,6 +2,7 @@ import { createServer, request as httpRequest } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { drained } from './fault-server.ts';
 import type { S3Server } from './s3-server.ts';
 
 /** An operation of the S3 API, as far as a store asks for it. */
@@ -213,18 +214,5 @@ function forward(request: IncomingMessage, target: URL): Promise<IncomingMessage
       if (!request.complete) passed.destroy();
     });
     request.pipe(passed);
-  });
-}
-
-/** Resolves when more can be written, or when nobody is there any more to read it. */
-function drained(response: ServerResponse): Promise<void> {
-  return new Promise((resolve) => {
-    const go = (): void => {
-      response.off('drain', go);
-      response.off('close', go);
-      resolve();
-    };
-    response.on('drain', go);
-    response.on('close', go);
   });
 }

@@ -52,15 +52,16 @@ export async function startSwiftServer(): Promise<S3Server> {
     await rm(directory, { recursive: true, force: true });
   };
   try {
-    const port = await startServers(directory, children);
-    const endpoint = `http://127.0.0.1:${port}`;
+    const ports = await freePorts(1 + STORAGE_SERVERS.length);
+    await startServers(directory, ports, children);
+    await answering(ports, directory, children);
+    const endpoint = `http://127.0.0.1:${ports[0]}`;
     const client = new S3Client({
       endpoint,
       region: REGION,
       credentials: { ...CREDENTIALS },
       forcePathStyle: true,
     });
-    await answering(endpoint, directory, children);
     await client.send(new CreateBucketCommand({ Bucket: BUCKET }));
     return {
       endpoint,
@@ -82,8 +83,12 @@ export async function startSwiftServer(): Promise<S3Server> {
   }
 }
 
-/** @returns the port of the proxy */
-async function startServers(directory: string, children: ChildProcess[]): Promise<number> {
+/** @param ports of the proxy, and of the storage servers */
+async function startServers(
+  directory: string,
+  [proxyPort = 0, ...storagePorts]: readonly number[],
+  children: ChildProcess[],
+): Promise<void> {
   await mkdir(join(directory, 'devices', 'd1'), { recursive: true });
   await writeFile(
     join(directory, 'swift.conf'),
@@ -93,7 +98,6 @@ async function startServers(directory: string, children: ChildProcess[]): Promis
     }),
   );
   await writeFile(join(directory, 'run.py'), RUN_PROGRAM);
-  const [proxyPort = 0, ...storagePorts] = await freePorts(1 + STORAGE_SERVERS.length);
   const rings = STORAGE_SERVERS.map((name, index) => `${name}=${storagePorts[index]}`);
   await run(PYTHON, ['-c', RINGS_PROGRAM, directory, ...rings]);
   for (const [index, name] of STORAGE_SERVERS.entries()) {
@@ -138,7 +142,6 @@ async function startServers(directory: string, children: ChildProcess[]): Promis
       'filter:tempauth': { use: 'egg:swift#tempauth', user_test_tester: 'testing .admin' },
     }),
   );
-  return proxyPort;
 }
 
 /**
@@ -214,25 +217,27 @@ function ini(sections: Ini): string {
     .join('\n');
 }
 
+/**
+ * Resolves when all of them answer anything at all: a proxy that is asked before its servers are there avoids
+ * them for a minute.
+ */
 async function answering(
-  endpoint: string,
+  ports: readonly number[],
   directory: string,
   children: readonly ChildProcess[],
 ): Promise<void> {
   const deadline = performance.now() + START_LIMIT;
-  for (;;) {
-    const answer = await fetch(`${endpoint}/healthcheck`).catch(() => null);
-    // The proxy is the last one to be started; the others are asked for at the creation of the bucket, and
-    // that is retried.
-    if (answer?.ok === true) return;
-    if (performance.now() > deadline || children.some(({ exitCode }) => exitCode !== null)) {
-      const names = [...STORAGE_SERVERS, 'proxy'];
-      const logs = await Promise.all(
-        names.map((name) => readFile(join(directory, `${name}.log`), 'utf8').catch(() => '')),
-      );
-      throw new Error(`Swift did not start:\n${logs.join('\n')}`);
+  for (const port of ports) {
+    while ((await fetch(`http://127.0.0.1:${port}/healthcheck`).catch(() => null)) === null) {
+      if (performance.now() > deadline || children.some(({ exitCode }) => exitCode !== null)) {
+        const names = [...STORAGE_SERVERS, 'proxy'];
+        const logs = await Promise.all(
+          names.map((name) => readFile(join(directory, `${name}.log`), 'utf8').catch(() => '')),
+        );
+        throw new Error(`Swift did not start:\n${logs.join('\n')}`);
+      }
+      await sleep(100);
     }
-    await sleep(100);
   }
 }
 

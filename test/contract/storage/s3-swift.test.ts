@@ -25,7 +25,7 @@ describe.skipIf(missing !== null)(
     });
 
     afterAll(async () => {
-      await server.close();
+      await server?.close();
     });
 
     testBlobStore({

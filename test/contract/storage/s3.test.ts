@@ -12,7 +12,7 @@ describe('over the S3 endpoint of local R2', () => {
   });
 
   afterAll(async () => {
-    await server.close();
+    await server?.close();
   });
 
   testBlobStore({ name: 's3', create: () => createS3Subject(server) });
