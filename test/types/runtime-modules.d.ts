@@ -2,10 +2,13 @@
 // types of Node. Included by tsconfig.portable.json only.
 
 declare module 'node:crypto' {
-  export function createHash(algorithm: 'sha256'): {
-    update(bytes: Uint8Array): unknown;
+  interface Hash {
+    update(bytes: Uint8Array): Hash;
     digest(): Uint8Array;
-  };
+    digest(encoding: 'hex' | 'base64'): string;
+  }
+
+  export function createHash(algorithm: 'sha256' | 'md5'): Hash;
 }
 
 declare module 'node:zlib' {

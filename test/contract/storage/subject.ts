@@ -72,6 +72,11 @@ export function openDescriptors(): number {
   return navigator.userAgent === 'Cloudflare-Workers' ? 0 : readdirSync('/proc/self/fd').length;
 }
 
+/** What the store has open: by default the descriptors of this process. */
+export function heldBy({ held }: BlobStoreSubject): number {
+  return held?.() ?? openDescriptors();
+}
+
 /** The body of an object as text; null if it is absent. */
 export async function textOf(store: BlobStore, key: string): Promise<string | null> {
   const body = await bodyOf(store, key);
