@@ -25,6 +25,8 @@ const EACH_DRIVER = [
   '^src/storage/file',
   '^src/storage/memory',
   '^src/database/sqlite/',
+  '^src/database/postgres/',
+  '^src/database/mysql/',
   '^src/lock/local',
   '^src/lock/database',
   '^src/lock/redis/',
@@ -45,7 +47,12 @@ const CLI = '^src/cli/';
 const VENDOR = '(^|/)node_modules/';
 
 /** Drivers that need no Node: type-checked without its types (tsconfig.portable.json), and held to that here too. */
-const PORTABLE_DRIVERS = ['^src/storage/memory\\.ts$', '^src/lock/(?!redis/tcp\\.ts$)'];
+const PORTABLE_DRIVERS = [
+  '^src/storage/memory\\.ts$',
+  '^src/lock/(?!redis/tcp\\.ts$)',
+  '^src/database/postgres/',
+  '^src/database/(compile|database-url|index-store|leases|migrations|operation|reads|retry|rows|server-store|tables)\\.ts$',
+];
 /** Node modules that Workers implement too, behind one file each. */
 const SHARED_NODE_MODULES = ['^src/nar/sha256\\.ts$', '^src/nar/decompress/zlib\\.ts$'];
 /** Files that a runtime other than Node replaces by one of its own. */
@@ -73,6 +80,8 @@ const VENDORS = [
   { library: '@noble/ed25519', files: [NIX] },
   { library: 'xz-decompress', files: [NAR] },
   { library: 'drizzle-orm', files: ['^src/database/'] },
+  { library: 'postgres', files: ['^src/database/postgres/'] },
+  { library: 'mysql2', files: ['^src/database/mysql/'] },
   { library: 'undici', files: ['^src/upstream/undici-'] },
   { library: 'pino', files: ['^src/telemetry/'] },
   { library: 'pino-pretty', files: ['^src/telemetry/'] },
