@@ -27,6 +27,8 @@ const EACH_DRIVER = [
   '^src/storage/r2',
   '^src/storage/s3/',
   '^src/database/sqlite/',
+  '^src/database/postgres/',
+  '^src/database/mysql/',
   '^src/lock/local',
   '^src/lock/database',
   '^src/lock/redis/',
@@ -51,7 +53,9 @@ const PORTABLE_DRIVERS = [
   '^src/storage/(memory|r2[a-z-]*)\\.ts$',
   '^src/storage/s3/',
   // D1, and what it shares with node:sqlite.
-  '^src/database/sqlite/(d1|compile|executor|leases|operation|reads|rows|schema|store|writes)\\.ts$',
+  '^src/database/sqlite/(d1|compile|executor|leases|reads|schema|store|writes)\\.ts$',
+  '^src/database/postgres/',
+  '^src/database/(compile|database-url|index-store|leases|migrations|operation|reads|retry|rows|server-store|tables)\\.ts$',
   '^src/lock/(?!redis/tcp\\.ts$)',
 ];
 /** Node modules that Workers implement too, behind one file each. */
@@ -87,6 +91,8 @@ const VENDORS = [
   { library: 'drizzle-orm', files: ['^src/database/'] },
   { library: '@aws-sdk/client-s3', files: ['^src/storage/s3/'] },
   { library: '@aws-sdk/s3-request-presigner', files: ['^src/storage/s3/'] },
+  { library: 'postgres', files: ['^src/database/postgres/'] },
+  { library: 'mysql2', files: ['^src/database/mysql/'] },
   { library: 'undici', files: ['^src/upstream/undici-'] },
   { library: 'pino', files: ['^src/telemetry/'] },
   { library: 'pino-pretty', files: ['^src/telemetry/'] },
