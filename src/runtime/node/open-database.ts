@@ -3,20 +3,46 @@ import type { LeaseStore } from '../../database/lease-store.ts';
 import type { MetadataStore } from '../../database/metadata-store.ts';
 import type { Platform } from '../../platform.ts';
 
-/** @throws MetadataError where it cannot be opened, with what to do about it */
+/**
+ * A database of a server is asked for its schema once: `snowcap migrate` is what changes it, never a start.
+ *
+ * @throws MetadataError where it cannot be opened, or has the schema of another version, with what to do about it
+ */
 export async function openDatabase(
   config: Config,
   platform: Platform,
 ): Promise<MetadataStore & { readonly leases: LeaseStore }> {
-  const { database } = config;
+  const { database, databasePoolSize: poolSize, databaseTimeoutMs: statementTimeoutMs } = config;
   const { checkpoint } = platform;
   switch (database.kind) {
     case 'sqlite': {
       const { createSqliteStore } = await import('../../database/sqlite/node.ts');
       return await createSqliteStore({ path: database.path, checkpoint });
     }
-    case 'postgres':
-    case 'mysql':
+    case 'postgres': {
+      const { createPostgresStore } = await import('../../database/postgres/store.ts');
+      const { migrationsFor } = await import('../../database/read-migrations.ts');
+      const checkSchema = migrationsFor('postgres');
+      return await createPostgresStore({
+        url: database.url,
+        poolSize,
+        statementTimeoutMs,
+        checkSchema,
+        checkpoint,
+      });
+    }
+    case 'mysql': {
+      const { createMysqlStore } = await import('../../database/mysql/store.ts');
+      const { migrationsFor } = await import('../../database/read-migrations.ts');
+      const checkSchema = migrationsFor('mysql');
+      return await createMysqlStore({
+        url: database.url,
+        poolSize,
+        statementTimeoutMs,
+        checkSchema,
+        checkpoint,
+      });
+    }
     case 'd1':
     case 'hyperdrive':
       throw new Error(`There is no driver for ${database.kind} on Node`);
