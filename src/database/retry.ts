@@ -51,3 +51,34 @@ export async function inTime<Result>(
     clearTimeout(timer);
   }
 }
+
+/** That the server has said nothing for so long. */
+export function silence(milliseconds: number): Error {
+  return Object.assign(new Error(`the server has not answered for ${milliseconds} ms`), {
+    code: 'ETIMEDOUT',
+  });
+}
+
+/** Codes of the system and of the drivers for a server that is not there now, full, starting or ending. */
+const OUTAGES = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'EAI_AGAIN',
+  'CONNECT_TIMEOUT',
+  'CONNECTION_CLOSED',
+  '53300',
+  '57P01',
+  '57P03',
+  'PROTOCOL_CONNECTION_LOST',
+  'ER_CON_COUNT_ERROR',
+  'ER_SERVER_SHUTDOWN',
+]);
+
+/** Whether a server could not be reached, which tells nothing of what it would have said. */
+export function isOutage(error: unknown): boolean {
+  return OUTAGES.has(codeOf(error) ?? '');
+}

@@ -3,6 +3,7 @@ import type { LeaseStore } from './lease-store.ts';
 import { createLeases, type LeaseQueries } from './leases.ts';
 import { MetadataError, type MetadataStore } from './metadata-store.ts';
 import { type Migration, pendingAfter, RUN_MIGRATE, UnsuitableDatabaseError } from './migrations.ts';
+import { isOutage } from './retry.ts';
 import type { Row } from './rows.ts';
 
 /** The queries of a database server. */
@@ -17,6 +18,13 @@ export interface ServerStoreOptions extends MetadataStoreOptions {
    * where no query is to be spent on it, when a statement fails for it.
    */
   readonly checkSchema: readonly Migration[] | 'on-fault';
+  /**
+   * A server that cannot be reached at the start is told here, and the store is opened all the same: what is stored is
+   * served without it (law 6), and a schema of another version is noticed when a statement fails.
+   *
+   * @default the start fails
+   */
+  readonly onOutage?: ((error: MetadataError) => void) | undefined;
 }
 
 export type ServerStore = MetadataStore & { readonly leases: LeaseStore };
@@ -24,7 +32,7 @@ export type ServerStore = MetadataStore & { readonly leases: LeaseStore };
 /**
  * The index on a database server. Its schema is not touched: `snowcap migrate` is for that.
  *
- * @throws MetadataError if it cannot be reached, or its schema is not that of this version; with `on-fault` never.
+ * @throws MetadataError if it cannot be reached (but see `onOutage`), or its schema is not that of this version; with `on-fault` never.
  *   The queries are closed then
  */
 export async function openServerStore(
@@ -36,8 +44,13 @@ export async function openServerStore(
       const applied = (await queries.applied()).map((row) => row['hash']);
       requireAll(applied, options.checkSchema);
     } catch (cause) {
-      await queries.close();
-      throw new MetadataError(`Cannot open the index ${options.description}: ${reasonOf(cause)}`, { cause });
+      const why = `Cannot open the index ${options.description}: ${reasonOf(cause)}`;
+      const error = new MetadataError(why, { cause });
+      if (options.onOutage === undefined || !isOutage(cause)) {
+        await queries.close();
+        throw error;
+      }
+      options.onOutage(error);
     }
   }
   return Object.assign(createIndex(queries, options), { leases: createLeases(queries, options.description) });

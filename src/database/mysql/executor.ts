@@ -2,7 +2,7 @@ import { TypedParameter } from 'mysql2';
 import { createPool, type PoolConnection, type ResultSetHeader, type RowDataPacket } from 'mysql2/promise';
 import type { Statement } from '../compile.ts';
 import { NO_SCHEMA, UnsuitableDatabaseError } from '../migrations.ts';
-import { codeOf, inTime, retried } from '../retry.ts';
+import { codeOf, inTime, retried, silence } from '../retry.ts';
 import type { Row, Value } from '../rows.ts';
 import { mysqlConnectionOf } from './connection.ts';
 
@@ -77,7 +77,7 @@ export function mysqlExecutor(options: MysqlClientOptions): MysqlExecutor {
     let usable = false;
     try {
       const rows = await inTime(transaction(used, statements), timeout + SILENCE_MS, () => {
-        return new Error(`the server has not answered for ${timeout + SILENCE_MS} ms`);
+        return silence(timeout + SILENCE_MS);
       });
       usable = true;
       return rows;

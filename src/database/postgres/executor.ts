@@ -1,6 +1,6 @@
 import type { Statement } from '../compile.ts';
 import { NO_SCHEMA, UnsuitableDatabaseError } from '../migrations.ts';
-import { codeOf, inTime, retried } from '../retry.ts';
+import { codeOf, inTime, retried, silence } from '../retry.ts';
 import type { Row } from '../rows.ts';
 import {
   connectPostgres,
@@ -69,7 +69,7 @@ export function postgresExecutor(options: PostgresClientOptions): PostgresExecut
     try {
       return await inTime(queryOf(used, statement, prepare), patience, () => {
         replace(used);
-        return new Error(`the server has not answered for ${patience} ms`);
+        return silence(patience);
       });
     } catch (error) {
       if (codeOf(error) !== PROTOCOL_VIOLATION || !messageOf(error).includes('startup parameter'))

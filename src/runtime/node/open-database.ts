@@ -6,6 +6,8 @@ import type { Platform } from '../../platform.ts';
 /**
  * A database of a server is asked for its schema once: `snowcap migrate` is what changes it, never a start.
  *
+ * A server that does not answer now is no reason not to start (law 6).
+ *
  * @throws MetadataError where it cannot be opened, or has the schema of another version, with what to do about it
  */
 export async function openDatabase(
@@ -13,7 +15,10 @@ export async function openDatabase(
   platform: Platform,
 ): Promise<MetadataStore & { readonly leases: LeaseStore }> {
   const { database, databasePoolSize: poolSize, databaseTimeoutMs: statementTimeoutMs } = config;
-  const { checkpoint } = platform;
+  const { checkpoint, logger } = platform;
+  const onOutage = (error: Error): void => {
+    logger.error('The index cannot be reached now: what is stored is served without it', { error });
+  };
   switch (database.kind) {
     case 'sqlite': {
       const { createSqliteStore } = await import('../../database/sqlite/node.ts');
@@ -29,6 +34,7 @@ export async function openDatabase(
         statementTimeoutMs,
         checkSchema,
         checkpoint,
+        onOutage,
       });
     }
     case 'mysql': {
@@ -41,6 +47,7 @@ export async function openDatabase(
         statementTimeoutMs,
         checkSchema,
         checkpoint,
+        onOutage,
       });
     }
     case 'd1':

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { MetadataError } from '../../../src/database/metadata-store.ts';
 import { testConnections } from './server-connections.contract.ts';
 import { testServerMigrations } from './server-migrations.contract.ts';
-import { freshServerStore, type ServerSubject } from './server-subject.ts';
+import { atPort, freshServerStore, type ServerSubject } from './server-subject.ts';
 import { testServerLeases } from './server-leases.contract.ts';
 
 /** What the index on a database server promises beyond `MetadataStore`: to open, to migrate, to bear its network. */
@@ -36,6 +36,21 @@ export function testServerStore(subject: ServerSubject): void {
         expect(String(error)).toMatch(/^MetadataError: Cannot open the index/);
         expect(String(error)).toMatch(message);
         expect(inspect(error, { depth: 9, showHidden: true })).not.toContain(password);
+      });
+
+      it('may lead to a server that is not there now: the store is opened, and well once that answers', async () => {
+        const url = await subject.createDatabase();
+        await subject.migrate(url, subject.migrations);
+        const told: MetadataError[] = [];
+        const onOutage = (error: MetadataError): void => void told.push(error);
+        const { migrations: checkSchema } = subject;
+        const away = await subject.open({ url: atPort(url, 1), checkSchema, onOutage });
+        expect(told.map(String)).toEqual([expect.stringMatching(/Cannot open the index.*ECONNREFUSED/)]);
+        await expect(away.totals()).rejects.toBeInstanceOf(MetadataError);
+        await away.close();
+        const unfit = await subject.createDatabase();
+        await expect(subject.open({ url: unfit, checkSchema, onOutage })).rejects.toThrow(/snowcap migrate/);
+        expect(told).toHaveLength(1);
       });
 
       it('is described without user and password', async () => {

@@ -9,7 +9,7 @@ export interface ServerPlace {
 }
 
 /** What a store on a database server is opened with, in either dialect. */
-export interface OpenOptions extends Pick<ServerStoreOptions, 'checkSchema'> {
+export interface OpenOptions extends Pick<ServerStoreOptions, 'checkSchema' | 'onOutage'> {
   readonly url: string;
   readonly poolSize?: number;
   readonly connectTimeoutMs?: number;
