@@ -134,8 +134,9 @@ describe('law 4: of several instances that are asked for one cold NAR', () => {
     publish(upstream, path, [{ stallAt: 700_000, until: never() }, {}]);
     const key = await known(all, path);
     const [first, ...others] = all;
-    const leader = download(`${first?.url}/${key}`);
-    await until(() => bodiesOf(path) === 1);
+    let received = 0;
+    const leader = download(`${first?.url}/${key}`, { onProgress: (bytes) => (received = bytes) });
+    await until(() => received > 0);
     const waiting = expectWhole(others, key, path);
     await first?.cache.drain(AbortSignal.abort());
     expect((await leader).ended).toBe('broken');
