@@ -347,6 +347,7 @@ describe('law 3: two instances that meet different builds of one path', () => {
       const options: TestCacheOptions = {
         spool,
         storage: 'file',
+        upstreamSettings: { idleTimeoutMs: 10_000 },
         upstreams: [`${upstream.url}?priority=1`, `${other.url}?priority=2`],
         replace: (services) => ({ locks: withMethods(services.locks, locks) }),
       };
