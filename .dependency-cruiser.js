@@ -40,6 +40,7 @@ const EACH_DRIVER = [
   '^src/telemetry/otel-',
   '^src/telemetry/pino-',
   '^src/telemetry/prom',
+  '^src/telemetry/console-',
   '^src/upstream/undici-',
   '^src/upstream/fetch-',
 ];
