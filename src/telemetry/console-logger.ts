@@ -44,6 +44,5 @@ function loggerWith(options: ConsoleLoggerOptions, base: LogFields): Logger {
 }
 
 function writeToConsole(level: ConsoleLogLevel, line: string): void {
-  // eslint-disable-next-line no-console -- it is what the platform collects
   console[level](line);
 }
