@@ -19,7 +19,10 @@ const INTERFACES = [
   '^src/telemetry/(logger|metrics|redact|tracing)\\.ts$',
 ];
 /** Implementations of the interfaces, one vendor library or runtime each, with the files that they share. */
-const DRIVERS = ['^src/(storage|database|lock|spool|telemetry)/', '^src/upstream/undici-'];
+const DRIVERS = [
+  '^src/(storage|database|lock|spool|telemetry)/',
+  '^src/upstream/(undici-|fetch-|redirects\\.ts$)',
+];
 /** The drivers by themselves. A driver of several files is a folder, or they begin with its name. */
 const EACH_DRIVER = [
   '^src/storage/file',
@@ -37,7 +40,9 @@ const EACH_DRIVER = [
   '^src/telemetry/otel-',
   '^src/telemetry/pino-',
   '^src/telemetry/prom',
+  '^src/telemetry/console-',
   '^src/upstream/undici-',
+  '^src/upstream/fetch-',
 ];
 /** The client of other caches: made of interfaces alone, so that it runs everywhere. */
 const UPSTREAM = '^src/upstream/';

@@ -1,6 +1,7 @@
 import { type CacheInfo, formatCacheInfo } from '../nix/cache-info.ts';
 import { formatPublicKey } from '../nix/signing-key.ts';
 import type { BackgroundJob } from '../platform.ts';
+import type { Logger } from '../telemetry/logger.ts';
 import type { UpstreamStatus } from '../upstream/upstreams.ts';
 import { createAdoption } from './adoption.ts';
 import { createBucketTrust } from './bucket-trust.ts';
@@ -20,7 +21,11 @@ import { createRedirects } from './redirects.ts';
 import { type JobOutcome, runJob } from './run-job.ts';
 import { createSchedule } from './schedule.ts';
 import type { CacheServices } from './services.ts';
+import { storedBytes } from './stored-bytes.ts';
 import { withdrawUntrusted } from './withdraw.ts';
+
+/** The most that is read of a stored nix-cache-info. */
+const MOST_CACHE_INFO_BYTES = 64 * 1024;
 
 /** Everything that a Snowcap does, whatever it is asked through. */
 export interface Cache {
@@ -45,6 +50,15 @@ export interface Cache {
   run(job: BackgroundJob, signal?: AbortSignal): Promise<JobOutcome>;
   readiness(): Promise<Readiness>;
   upstreams(): readonly UpstreamStatus[];
+  /**
+   * Whether the bucket says of itself what holds today. If not, `startUp` or `prepareBucket` is due: for runtimes that
+   * start often. Two storage reads.
+   *
+   * @throws StorageError
+   */
+  isPrepared(): Promise<boolean>;
+  /** The part of `startUp` that costs no time for bodies. Never rejects. */
+  prepareBucket(): Promise<void>;
   /**
    * Work of a process that lives on: writes nix-cache-info into the bucket, withdraws what is not trusted any more,
    * verifies what an earlier process left unverified. Never rejects; may take long.
@@ -97,6 +111,10 @@ export function createCache(
   });
   const bucketTrust = createBucketTrust(services, memory.bucketTrust);
   const cacheInfo = formatCacheInfo(cacheInfoOf(services));
+  const preparation: readonly Step[] = [
+    ['write nix-cache-info', () => storeCacheInfo(services, cacheInfo)],
+    ['withdraw what is not trusted any more', () => withdrawUntrusted(services, bucketTrust, onPathsChanged)],
+  ];
 
   return {
     cacheInfo,
@@ -108,24 +126,17 @@ export function createCache(
     run: (job, signal) => runJob({ services, fills, verification }, job, signal),
     readiness: () => checkReadiness(services),
     upstreams: () => services.upstreams.status(),
-    async startUp() {
-      const steps: readonly (readonly [string, () => Promise<unknown>])[] = [
-        ['write nix-cache-info', () => storeCacheInfo(services, cacheInfo)],
-        [
-          'withdraw what is not trusted any more',
-          () => withdrawUntrusted(services, bucketTrust, onPathsChanged),
-        ],
-        ['verify what was left unverified', () => verification.resume()],
-      ];
-      for (const [what, step] of steps) {
-        await step().catch((error: unknown) => {
-          platform.logger.error('A step of starting up failed; it is taken again at the next start', {
-            what,
-            error,
-          });
-        });
-      }
+    async isPrepared() {
+      const stored = await storedBytes(services.storage, 'nix-cache-info', MOST_CACHE_INFO_BYTES);
+      const told = stored === null ? null : new TextDecoder().decode(stored);
+      return told === cacheInfo && (await bucketTrust.isCurrent());
     },
+    prepareBucket: () => takeSteps(platform.logger, preparation),
+    startUp: () =>
+      takeSteps(platform.logger, [
+        ...preparation,
+        ['verify what was left unverified', () => verification.resume()],
+      ]),
     flush: () => recency.flush(),
     async drain(deadline) {
       verification.stop();
@@ -134,6 +145,17 @@ export function createCache(
       await recency.flush();
     },
   };
+}
+
+/** What it is, for the log, and the work. */
+type Step = readonly [string, () => Promise<unknown>];
+
+async function takeSteps(logger: Logger, steps: readonly Step[]): Promise<void> {
+  for (const [what, step] of steps) {
+    await step().catch((error: unknown) => {
+      logger.error('A step of starting up failed; it is taken again at the next start', { what, error });
+    });
+  }
 }
 
 function cacheInfoOf({ settings }: CacheServices): CacheInfo {

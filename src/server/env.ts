@@ -18,7 +18,7 @@ export interface AppOptions {
 /** What a runtime may hand in with each request. */
 export interface Bindings {
   /**
-   * Sends a streamed body in the runtime's own, quicker way, and resolves when it is over. Without it the
+   * Sends a streamed body in the runtime's own way, and resolves with what the handler returns. Without it the
    * body goes out as a web stream. Must break the connection, not end it, where the stream throws.
    */
   readonly sendStream?: (head: ResponseHead, body: ByteStream) => Promise<Response>;

@@ -81,22 +81,24 @@ export function concat(
 /**
  * A web stream that pulls from the byte stream, one chunk a pull. An error of the source errors the
  * stream, so that a runtime breaks the connection rather than end it. Cancelling it ends the source.
+ *
+ * @param length bytes of the whole, where they are known: workerd answers with a Content-Length only where the stream
+ *   itself tells it (https://developers.cloudflare.com/workers/runtime-apis/streams/readablestream/); others pass over it
  */
-export function toReadableStream(stream: ByteStream): ReadableStream<Uint8Array> {
+export function toReadableStream(stream: ByteStream, length?: number): ReadableStream<Uint8Array> {
   const iterator = stream[Symbol.asyncIterator]();
-  return new ReadableStream<Uint8Array>(
-    {
-      async pull(controller) {
-        const { done, value } = await iterator.next();
-        if (done === true) controller.close();
-        else controller.enqueue(value);
-      },
-      async cancel() {
-        await iterator.return?.();
-      },
+  const source = {
+    async pull(controller: ReadableStreamDefaultController<Uint8Array>) {
+      const { done, value } = await iterator.next();
+      if (done === true) controller.close();
+      else controller.enqueue(value);
     },
-    { highWaterMark: 0 },
-  );
+    async cancel() {
+      await iterator.return?.();
+    },
+    ...(length === undefined ? {} : { expectedLength: length }),
+  };
+  return new ReadableStream(source, { highWaterMark: 0 });
 }
 
 /**

@@ -2,6 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { createSecureContext, getCACertificates } from 'node:tls';
 import { Agent, EnvHttpProxyAgent, Pool, buildConnector } from 'undici';
 import type { Dispatcher } from 'undici';
+import { followRedirects } from './redirects.ts';
 import { TransportError } from './transport.ts';
 import type { Transport, TransportRequest, TransportResponse } from './transport.ts';
 import { Exchange } from './undici-exchange.ts';
@@ -40,10 +41,6 @@ export interface ProxySettings {
   readonly noProxy?: string;
 }
 
-/** RFC 9110 §15.4; 303 too, since only GET and HEAD are sent. */
-const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
-const MAX_REDIRECTS = 10;
-
 /** Just below the keep-alive of common servers, so that a connection is rarely closed as it is taken. */
 const KEEP_ALIVE_MS = 15_000;
 
@@ -58,7 +55,7 @@ export function createUndiciTransport(options: UndiciTransportOptions): Transpor
   const lingerMs = options.lingerMs ?? 1000;
   const dispatchers = createDispatchers(options);
 
-  const exchange = async (url: URL, request: TransportRequest, headers: Record<string, string>) => {
+  const exchange = async (url: URL, request: TransportRequest, headers: Readonly<Record<string, string>>) => {
     const run = new Exchange(url.origin, lingerMs, request.signal);
     try {
       dispatchers[url.protocol === 'https:' ? 'https' : 'http'].dispatch(
@@ -82,23 +79,8 @@ export function createUndiciTransport(options: UndiciTransportOptions): Transpor
   return {
     async request(request): Promise<TransportResponse> {
       request.signal?.throwIfAborted();
-      let { url } = request;
-      let headers: Record<string, string> = { 'user-agent': options.userAgent, ...request.headers };
-      for (let redirects = 0; ; redirects += 1) {
-        const response = await exchange(url, request, headers);
-        const location = response.headers['location'];
-        if (!REDIRECTS.has(response.status) || location === undefined) return response;
-        await response.body.return();
-        if (redirects === MAX_REDIRECTS) {
-          throw new TransportError(
-            'protocol',
-            `${request.url.origin} redirects more than ${MAX_REDIRECTS} times`,
-          );
-        }
-        const target = redirectTarget(location, url);
-        if (target.origin !== url.origin) headers = withoutCredentials(headers);
-        url = target;
-      }
+      const headers = { 'user-agent': options.userAgent, ...request.headers };
+      return await followRedirects(request, headers, (url, sent) => exchange(url, request, sent));
     },
 
     async close() {
@@ -180,22 +162,4 @@ function assertProxyUrl(name: string, proxy: string): void {
   if (proxy === '') return;
   if (URL.canParse(proxy) && /^https?:$/.test(new URL(proxy).protocol)) return;
   throw new TypeError(`Cannot use ${name}: expected a URL such as "http://proxy.example.org:3128"`);
-}
-
-function redirectTarget(location: string, from: URL): URL {
-  const target = URL.canParse(location, from.href) ? new URL(location, from) : null;
-  if (target === null || (target.protocol !== 'http:' && target.protocol !== 'https:')) {
-    throw new TransportError(
-      'protocol',
-      `${from.origin} redirects to something that is not an http or https URL`,
-    );
-  }
-  return target;
-}
-
-/** What was meant for one origin stays there, also when a later redirect leads back. */
-function withoutCredentials(headers: Readonly<Record<string, string>>): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(headers).filter(([name]) => !/^(authorization|cookie|proxy-authorization)$/i.test(name)),
-  );
 }

@@ -22,7 +22,7 @@ interface LargeRun {
   readonly peakRss: number;
 }
 
-interface LargeCase {
+export interface LargeCase {
   readonly upstream: Omit<Extract<GeneratorCall, { kind: 'start' }>, 'kind'>;
   /** Which stream reads which NAR, when, and whether it is hashed. */
   readonly streams: readonly { readonly nar: number; readonly afterMs: number; readonly hash: boolean }[];
@@ -171,7 +171,11 @@ async function runOnce({ profile }: BenchOptions, { upstream, streams }: LargeCa
 /** Client processes: several, so that one that hashes a burst does not keep others from seeing their first byte. */
 const CLIENTS = 4;
 
-async function readStreams(port: number, calls: readonly StreamCall[]): Promise<readonly StreamResult[]> {
+/** Reads all of these at once. */
+export async function readStreams(
+  port: number,
+  calls: readonly StreamCall[],
+): Promise<readonly StreamResult[]> {
   const shares = Array.from({ length: CLIENTS }, (_, client) =>
     calls.filter((_call, index) => index % CLIENTS === client),
   );

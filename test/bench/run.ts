@@ -11,6 +11,7 @@ import { formatTable } from './rows.ts';
 import type { Row } from './rows.ts';
 import { measureNarInfos, measureNars } from './serving.ts';
 import type { BenchOptions } from './setting.ts';
+import { measureWorkersMemory } from './workers.ts';
 
 interface Section {
   readonly what: string;
@@ -25,6 +26,7 @@ const SECTIONS: Readonly<Record<string, Section>> = {
   followers: { what: '64 clients on one cold NAR', tools: [], measure: measureFollowers },
   parallel: { what: '8 clients on 8 cold NARs', tools: [], measure: measureManyLargeNars },
   memory: { what: '16 clients on one cold NAR of 2 GiB', tools: [], measure: measureLargeNar },
+  workers: { what: 'large cold NARs through a Worker, in workerd', tools: [], measure: measureWorkersMemory },
 };
 
 const USAGE = `npm run bench -- [section…] [options]
