@@ -18,7 +18,11 @@ const SUITES = {
   contract: 30_000,
   laws: 120_000,
   conformance: 300_000,
+  runtime: 300_000,
 } as const;
+
+/** The suites in which Nix copies the closure, which is made once for all of their files. */
+const WITH_CLOSURE: readonly string[] = ['conformance', 'runtime'];
 
 /** Lists at the end every test that did not run, with the reason given to `skip`: a skip must not pass unseen. */
 const skippedTests: Reporter = {
@@ -61,7 +65,7 @@ const config: ViteUserConfig = defineConfig({
         testTimeout,
         hookTimeout: Math.max(60_000, testTimeout),
         teardownTimeout: 20_000,
-        globalSetup: name === 'conformance' ? ['test/support/closure-setup.ts'] : [],
+        globalSetup: WITH_CLOSURE.includes(name) ? ['test/support/closure-setup.ts'] : [],
       },
     })),
   },
