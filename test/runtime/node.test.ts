@@ -3,11 +3,11 @@ import { testRuntime } from './runtime.contract.ts';
 
 testRuntime({
   name: 'Node over files and SQLite',
-  async start({ upstreams, trustedPublicKeys, env = {} }) {
+  async start({ upstreams, trustedPublicKeys, delivery, env = {} }) {
     const snowcap = await SnowcapProcess.start({
       upstreams,
       trustedPublicKeys,
-      env: { SNOWCAP_LOG_LEVEL: 'info', ...env },
+      env: { SNOWCAP_LOG_LEVEL: 'info', SNOWCAP_NAR_DELIVERY: delivery, ...env },
     });
     return { url: snowcap.url, publicKey: await snowcap.publicKey(), stop: () => snowcap.dispose() };
   },

@@ -47,8 +47,6 @@ export interface RuntimeContract {
   readonly missing?: string | null;
   /** What `auto` means for a NAR of 300 MB. */
   readonly largeNar: 'streamed' | 'redirected';
-  /** Bytes of the longest body that it can answer with at all, where that is little: longer ones must be redirected. */
-  readonly maxBodyBytes?: number;
   readonly unsupported?: UnsupportedByRuntime;
 }
 
