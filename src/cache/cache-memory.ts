@@ -2,12 +2,14 @@ import type { Platform } from '../platform.ts';
 import { type AdoptionMemory, createAdoptionMemory } from './adoption.ts';
 import { type BucketTrustMemory, createBucketTrustMemory } from './bucket-trust.ts';
 import { type Budget, createBudget } from './budget.ts';
+import type { LocksMemory } from './fill/fill-lock.ts';
 import { createDistrustMemory, type DistrustMemory } from './fill/sources.ts';
 import { createUnlistableMemory, type UnlistableMemory } from './get-listing.ts';
 import { createNarInfoMemory, type NarInfoMemory } from './get-nar-info.ts';
 import { createNarMemory, type NarMemory } from './nar-memory.ts';
 import { createNegativeMemory, type NegativeMemory } from './negative-memory.ts';
 import { createRecencyMemory, type RecencyMemory } from './recency.ts';
+import { createScheduleMemory, type ScheduleMemory } from './schedule.ts';
 import type { CacheSettings } from './services.ts';
 
 /**
@@ -28,6 +30,8 @@ export interface CacheMemory {
   readonly distrust: DistrustMemory;
   readonly unlistable: UnlistableMemory;
   readonly bucketTrust: BucketTrustMemory;
+  readonly scheduled: ScheduleMemory;
+  readonly locks: LocksMemory;
 }
 
 /**
@@ -61,5 +65,7 @@ export function createCacheMemory(
     distrust: createDistrustMemory(now),
     unlistable: createUnlistableMemory(),
     bucketTrust: createBucketTrustMemory(),
+    scheduled: createScheduleMemory(),
+    locks: { well: true },
   };
 }

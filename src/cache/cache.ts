@@ -1,5 +1,6 @@
 import { type CacheInfo, formatCacheInfo } from '../nix/cache-info.ts';
 import { formatPublicKey } from '../nix/signing-key.ts';
+import type { BackgroundJob } from '../platform.ts';
 import type { UpstreamStatus } from '../upstream/upstreams.ts';
 import { createAdoption } from './adoption.ts';
 import { createBucketTrust } from './bucket-trust.ts';
@@ -15,6 +16,9 @@ import { headNar, type NarHead } from './head-nar.ts';
 import { createPassage } from './passage.ts';
 import { checkReadiness, type Readiness } from './readiness.ts';
 import { createRecency } from './recency.ts';
+import { createRedirects } from './redirects.ts';
+import { type JobOutcome, runJob } from './run-job.ts';
+import { createSchedule } from './schedule.ts';
 import type { CacheServices } from './services.ts';
 import { withdrawUntrusted } from './withdraw.ts';
 
@@ -32,6 +36,13 @@ export interface Cache {
   readonly cacheInfo: string;
   /** Each signing key, as clients list it in `trusted-public-keys`. */
   readonly publicKeys: readonly string[];
+  /**
+   * Does what `Platform.schedule` was handed: to be called where a client waits for nothing. Never rejects; done twice, it
+   * does no harm.
+   *
+   * @param signal aborted when time runs out: what is unfinished is dropped, and nothing of it is stored
+   */
+  run(job: BackgroundJob, signal?: AbortSignal): Promise<JobOutcome>;
   readiness(): Promise<Readiness>;
   upstreams(): readonly UpstreamStatus[];
   /**
@@ -63,18 +74,26 @@ export function createCache(
   };
   const paths = createPathFinder(services, negative);
   const sources = createSources(services, memory.distrust);
-  const verification = createBackgroundVerification(services, onPathsChanged, (key) => narMemory.forget(key));
+  const schedule = createSchedule(platform, memory.scheduled);
+  const verification = createBackgroundVerification(services, schedule, onPathsChanged, (key) =>
+    narMemory.forget(key),
+  );
   const adoption = createAdoption(services, verification, memory.adoption);
   const onPresent = (key: string): void => adoption.known(key);
-  const fills = createFills(services, { paths, sources, verification, onPathsChanged, onPresent }, memory);
+  const fills = createFills(
+    services,
+    { paths, sources, verification, schedule, onPathsChanged, onPresent },
+    memory,
+  );
   const passage = createPassage({ services, paths, sources, buffers: fills.buffers });
   const recency = createRecency(services, memory.recency);
-  const narParts: GetNarParts = { services, fills, passage, recency, adoption, narMemory };
+  const redirects = createRedirects({ services, paths, sources, fills, passage, schedule });
+  const narParts: GetNarParts = { services, fills, passage, recency, adoption, narMemory, redirects };
   const listings = createListings({
     services,
     paths,
     unlistable: memory.unlistable,
-    getNar: (request) => getNar(narParts, request),
+    getNar: (request) => getNar(narParts, { ...request, direct: true }),
   });
   const bucketTrust = createBucketTrust(services, memory.bucketTrust);
   const cacheInfo = formatCacheInfo(cacheInfoOf(services));
@@ -86,6 +105,7 @@ export function createCache(
     getNar: (request) => getNar(narParts, request),
     headNar: (key, query) => headNar({ services, paths, sources }, key, query),
     getListing: (hash) => listings.get(hash),
+    run: (job, signal) => runJob({ services, fills, verification }, job, signal),
     readiness: () => checkReadiness(services),
     upstreams: () => services.upstreams.status(),
     async startUp() {

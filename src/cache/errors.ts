@@ -21,6 +21,7 @@ export type CacheErrorCode =
   | 'storage_unavailable'
   | 'body_mismatch'
   | 'too_many_transfers'
+  | 'fill_scheduled'
   | 'not_listable'
   | 'shutting_down'
   /** A fault of our own; the log has it. */

@@ -5,17 +5,15 @@ import {
   InvalidKeyError,
   resolveRange,
 } from '../storage/blob-store.ts';
-import { type ByteStream, collect, leave, withCleanup } from '../stream/byte-stream.ts';
-import { faultOf } from './faults.ts';
 import type { Adoption } from './adoption.ts';
 import type { Fill, FillOpening } from './fill/fill.ts';
 import type { Fills } from './fill/fills.ts';
-import { type Flight, HOLD_BACK_BYTES } from './fill/flight.ts';
+import { fromFlight } from './from-flight.ts';
 import type { NarMemory } from './nar-memory.ts';
 import type { Passage } from './passage.ts';
 import type { Recency } from './recency.ts';
+import type { Redirects } from './redirects.ts';
 import type { CacheServices } from './services.ts';
-import { streamOfBody } from './stored-bytes.ts';
 
 export interface NarRequest {
   /** `nar/…`, as in the path of the URL, without its query. */
@@ -25,6 +23,8 @@ export interface NarRequest {
   readonly range?: ByteRange;
   /** Aborted when the client has left. Does not stop a fill that others may use. */
   readonly signal?: AbortSignal;
+  /** Whether the bytes themselves are needed, whatever `delivery` says. */
+  readonly direct?: boolean;
 }
 
 export type NarOutcome =
@@ -39,6 +39,7 @@ export type NarOutcome =
 
 export type NarAnswer =
   | NarBody
+  | NarRedirect
   /** The range lies beyond the end. */
   | { readonly kind: 'unsatisfiable'; readonly size: number | null }
   | { readonly kind: 'missing' };
@@ -54,6 +55,13 @@ export interface NarBody {
   readonly body: BlobBody;
 }
 
+export interface NarRedirect {
+  readonly kind: 'redirect';
+  /** To the store, or to the upstream that has what is not stored yet. */
+  readonly outcome: 'redirect' | 'upstream-redirect';
+  readonly url: string;
+}
+
 export interface GetNarParts {
   readonly services: CacheServices;
   readonly fills: Fills;
@@ -61,10 +69,8 @@ export interface GetNarParts {
   readonly recency: Recency;
   readonly adoption: Adoption;
   readonly narMemory: NarMemory;
+  readonly redirects: Redirects;
 }
-
-/** A range that begins this far past what has arrived is read from the upstream itself. */
-const WAIT_AHEAD_BYTES = 4 * 1024 * 1024;
 
 /** Another process may store, and an eviction remove, between two looks; after these many the body passes unsaved. */
 const MOST_LOOKS = 3;
@@ -82,7 +88,14 @@ export async function getNar(parts: GetNarParts, request: NarRequest): Promise<N
 }
 
 async function fromAnywhere(parts: GetNarParts, request: NarRequest): Promise<NarAnswer> {
-  const { fills, passage } = parts;
+  const { fills, passage, redirects } = parts;
+  if (request.direct !== true && redirects.misses) {
+    const stored = await fromStorage(parts, request);
+    if (stored !== null) return stored;
+    const answer = await redirects.miss(request);
+    if (answer !== 'stored') return answer;
+    return (await fromStorage(parts, request)) ?? (await passage.claimedByKey(request));
+  }
   for (let look = 0; look < MOST_LOOKS; look++) {
     const running = fills.underway(request.key);
     if (running === undefined) {
@@ -90,7 +103,8 @@ async function fromAnywhere(parts: GetNarParts, request: NarRequest): Promise<Na
       if (stored !== null) return stored;
     }
     const joined = fills.underway(request.key);
-    const answer = await fromFill(parts, request, joined ?? fills.join(request.key), joined === undefined);
+    const answer =
+      joined === undefined ? await begun(parts, request) : await fromFill(parts, request, joined, 'follow');
     if (answer !== 'look again') return answer;
   }
   return await passage.claimedByKey(request);
@@ -119,9 +133,16 @@ async function fromStorage(parts: GetNarParts, request: NarRequest): Promise<Nar
 }
 
 /** @throws StorageError */
-async function readStored(parts: GetNarParts, { key, range }: NarRequest): Promise<NarAnswer | null> {
+async function readStored(parts: GetNarParts, { key, range, direct }: NarRequest): Promise<NarAnswer | null> {
   const remembered = parts.narMemory.get(key);
   if (remembered !== undefined) return hit(parts, key, range, remembered);
+  if (direct !== true && parts.redirects.hits) {
+    const redirect = await parts.redirects.hit(key);
+    if (redirect !== 'no URL') {
+      if (redirect !== null) used(parts, key);
+      return redirect;
+    }
+  }
   const stored = await parts.services.storage.get(key, range === undefined ? {} : { range });
   if (stored === null || stored.kind === 'unsatisfiable') return stored;
   const { size, start, end, body } = stored;
@@ -148,11 +169,20 @@ function used({ recency, adoption }: GetNarParts, key: string): void {
   adoption.hit(key);
 }
 
+async function begun(parts: GetNarParts, request: NarRequest): Promise<NarAnswer | 'look again'> {
+  const fill = parts.fills.join(request.key, { leader: true });
+  try {
+    return await fromFill(parts, request, fill, 'fill');
+  } finally {
+    fill.led();
+  }
+}
+
 async function fromFill(
   parts: GetNarParts,
   request: NarRequest,
   fill: Fill,
-  began: boolean,
+  outcome: 'fill' | 'follow',
 ): Promise<NarAnswer | 'look again'> {
   const opening: FillOpening = await fill.opening;
   switch (opening.kind) {
@@ -165,91 +195,6 @@ async function fromFill(
     case 'unsaved':
       return await parts.passage.claimed(opening.claim, request);
     case 'flight':
-      return await fromFlight(parts, request, opening.flight, began ? 'fill' : 'follow');
-  }
-}
-
-async function fromFlight(
-  parts: GetNarParts,
-  request: NarRequest,
-  flight: Flight,
-  outcome: NarOutcome,
-): Promise<NarAnswer | 'look again'> {
-  if (flight.spoolFault !== undefined) return await parts.passage.claimedByKey(request);
-  if (!flight.joinable) return 'look again';
-  if (request.range !== undefined) return await rangeOfFlight(parts, request, request.range, flight, outcome);
-  const body = flight.read(0, null);
-  const { size } = flight;
-  if (size === null || size > HOLD_BACK_BYTES) {
-    return { kind: 'body', outcome, size, range: null, body: { kind: 'stream', stream: body } };
-  }
-  // Nothing of a body this small goes out before the whole is verified: so a wrong one can be an error with a
-  // status, which clients retry, rather than a broken connection.
-  const bytes = await readWhole(body, size, request.key);
-  return { kind: 'body', outcome, size, range: null, body: { kind: 'bytes', bytes } };
-}
-
-async function rangeOfFlight(
-  parts: GetNarParts,
-  request: NarRequest,
-  range: ByteRange,
-  flight: Flight,
-  outcome: NarOutcome,
-): Promise<NarAnswer | 'look again'> {
-  if (flight.size === null) await settled(flight);
-  const size = flight.size ?? flight.written;
-  const resolved = resolveRange(range, size);
-  if (resolved === null) return { kind: 'unsatisfiable', size };
-  // The last piece always comes from the flight, which gives it when the whole is verified.
-  const last = Math.max(resolved.start, size - HOLD_BACK_BYTES);
-  if (resolved.start > flight.written + WAIT_AHEAD_BYTES && resolved.start < last) {
-    const ahead = { start: resolved.start, end: Math.min(resolved.end, last - 1) };
-    const body = await parts.passage.rangeAhead({ ...request, range: ahead }, size);
-    if (body !== null) {
-      if (resolved.end < last) return body;
-      if (flight.joinable) return { ...followedBy(body, flight.read(last, resolved.end), resolved), size };
-      await leaveBody(body);
-    }
-  }
-  if (!flight.joinable) return 'look again';
-  const stream = flight.read(resolved.start, resolved.end);
-  return { kind: 'body', outcome, size, range: resolved, body: { kind: 'stream', stream } };
-}
-
-/** An answer that goes on with another stream. */
-function followedBy(
-  first: NarBody,
-  rest: ByteStream,
-  range: { readonly start: number; readonly end: number },
-): NarBody {
-  const whole = (async function* () {
-    yield* streamOfBody(first.body);
-    yield* rest;
-  })();
-  const stream = withCleanup(whole, () => {
-    void leaveBody(first).catch(() => undefined);
-    void leave(rest).catch(() => undefined);
-  });
-  return { ...first, range, body: { kind: 'stream', stream } };
-}
-
-async function leaveBody({ body }: NarBody): Promise<void> {
-  if (body.kind === 'stream') await leave(body.stream);
-}
-
-async function settled(flight: Flight): Promise<void> {
-  try {
-    await flight.whole();
-  } catch (error) {
-    throw faultOf(error);
-  }
-}
-
-async function readWhole(body: ReturnType<Flight['read']>, size: number, key: string): Promise<Uint8Array> {
-  try {
-    return await collect(body, size, key);
-  } catch (error) {
-    await leave(body);
-    throw faultOf(error);
+      return await fromFlight(parts, request, opening, outcome, () => fill.led());
   }
 }

@@ -18,7 +18,7 @@ export interface CacheServices {
   readonly upstreams: Upstreams;
   /** Memory for small bodies in flight. */
   readonly memorySpool: Spool;
-  /** Local disk for bodies in flight; null where there is none (every fill then needs memory). */
+  /** Local disk for bodies in flight; null where there is none (larger bodies then go through the store's streamed put). */
   readonly spool: Spool | null;
   /** The first signs new paths, all add their signatures. */
   readonly signers: readonly Signer[];
@@ -46,6 +46,17 @@ export interface CacheSettings {
   readonly narInfoTtlMs: number;
   /** Milliseconds that a 404 of every upstream is remembered. */
   readonly negativeTtlMs: number;
+  /** Milliseconds that a fill waits for another instance which fetches the same NAR. */
+  readonly fillWaitMs: number;
+  /** How stored NARs are given: through this process, or by a redirect to the store, where it can be reached by clients. */
+  readonly delivery: 'proxy' | 'redirect';
+  /** Seconds that the URL of a redirect works. */
+  readonly redirectTtlSeconds: number;
+  /**
+   * With `redirect`, what becomes of a NAR that is not stored. Null: it is streamed while it is stored. A number: one
+   * of up to so many bytes is stored first and then redirected to; a larger one is redirected to its upstream.
+   */
+  readonly fillBeforeRedirect: number | null;
   /** Our own priority, as nix-cache-info tells it. */
   readonly priority: number;
 }

@@ -1,5 +1,6 @@
 import type { CacheServices, CacheSettings } from '../cache/services.ts';
 import type { Config } from '../config/config.ts';
+import type { RuntimeKind } from '../config/runtime-fit.ts';
 import { digestNar } from '../nar/digest.ts';
 import { createSigner, formatPublicKey, type SecretKey, type Signer } from '../nix/signing-key.ts';
 import { countingOperations } from '../telemetry/counting-operations.ts';
@@ -14,6 +15,7 @@ export type Drivers = Pick<
   CacheServices,
   'platform' | 'storage' | 'metadata' | 'locks' | 'spool' | 'memorySpool'
 > & {
+  readonly runtime: RuntimeKind;
   readonly transport: Transport;
   readonly secretKeys: readonly SecretKey[];
   readonly credentials: (url: URL) => Credentials | null;
@@ -75,7 +77,7 @@ export function wireServices(
     signers: lasting.signers,
     trustedKeys: new Map(config.trustedPublicKeys.map((key) => [formatPublicKey(key), key])),
     digestNar: drivers.digestNar ?? digestNar,
-    settings: cacheSettingsOf(config),
+    settings: cacheSettingsOf(config, drivers.runtime),
   };
 }
 
@@ -87,7 +89,9 @@ export function upstreamSettingsOf({ upstreamTimeouts }: Config): Partial<Upstre
   };
 }
 
-export function cacheSettingsOf(config: Config): CacheSettings {
+export function cacheSettingsOf(config: Config, runtime: RuntimeKind): CacheSettings {
+  const { narDelivery } = config;
+  const onLambda = runtime === 'lambda';
   return {
     storeDir: config.storeDir,
     verify: config.verify,
@@ -97,5 +101,10 @@ export function cacheSettingsOf(config: Config): CacheSettings {
     narInfoTtlMs: config.narInfoTtlMs,
     negativeTtlMs: config.negativeTtlMs,
     priority: config.priority,
+    fillWaitMs: config.fillWaitMs,
+    delivery: narDelivery === 'auto' ? (onLambda ? 'redirect' : 'proxy') : narDelivery,
+    redirectTtlSeconds: Math.ceil(config.redirectTtlMs / 1000),
+    // Elsewhere a miss is streamed: nobody pays for its bytes by the second.
+    fillBeforeRedirect: onLambda ? config.inlineFillLimit : null,
   };
 }

@@ -47,9 +47,14 @@ export const onError: ErrorHandler<AppEnv> = (thrown, c) => {
     case 'timeout':
       return answerError(c, 504, error.code, error.message);
     case 'busy':
-      return answerError(c, 503, error.code, error.message, { 'Retry-After': '1' });
+      return answerError(c, 503, error.code, error.message, { 'Retry-After': retryAfter(error) });
     // One of the few statuses with which Nix does not try again.
     case 'limit':
       return answerError(c, 501, error.code, error.message);
   }
 };
+
+/** Seconds. A body that is fetched elsewhere takes longer than a transfer that ends. */
+function retryAfter(error: CacheError): string {
+  return error.code === 'fill_scheduled' ? '5' : '1';
+}

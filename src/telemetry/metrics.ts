@@ -35,6 +35,10 @@ export const COUNTERS = {
   },
   snowcap_storage_operations_total: { help: 'Storage operations', labels: ['operation', 'outcome'] },
   snowcap_index_queries_total: { help: 'Index queries and batches', labels: ['operation', 'outcome'] },
+  snowcap_lock_faults_total: {
+    help: 'Times that the lock service could not be asked: work went on uncoordinated',
+    labels: ['operation'],
+  },
   snowcap_background_failures_total: { help: 'Deferred work that failed', labels: ['what'] },
 } as const;
 

@@ -23,6 +23,7 @@ import type {
   Acceptance,
   FindResult,
   NarInfoOffer,
+  NarLocation,
   OpenedNar,
   OpenNarOptions,
   Upstreams,
@@ -227,6 +228,13 @@ class RacingUpstreams implements Upstreams {
       worthWaiting: !upstream.circuit.isTardy(clock.now()),
       lostHedge: () => upstream.circuit.lostHedge(clock.now()),
     };
+  }
+
+  publicUrl({ upstream: name, url: relative }: NarLocation): string | null {
+    const upstream = this.#fleet.get(name);
+    if (upstream === undefined || upstream.needsCredentials) return null;
+    const url = narUrl(upstream, relative)?.href ?? null;
+    return url === null || redactUrl(url) !== url ? null : url;
   }
 
   status(): ReturnType<Upstreams['status']> {

@@ -70,6 +70,7 @@ export class Upstream {
   /** Base URL without credentials. */
   readonly name: string;
   readonly allowUnsigned: boolean;
+  readonly needsCredentials: boolean;
   readonly circuit: Circuit;
 
   readonly #services: UpstreamServices;
@@ -82,6 +83,7 @@ export class Upstream {
   constructor(config: UpstreamConfig, credentials: Credentials | null, services: UpstreamServices) {
     this.name = baseUrl(config.url);
     this.allowUnsigned = config.allowUnsigned;
+    this.needsCredentials = credentials !== null;
     const { circuit, cacheInfo } = services.memory.of(this.name);
     this.circuit = circuit;
     this.#services = services;

@@ -32,6 +32,12 @@ export interface Upstreams {
    */
   findNar(path: string, options?: OpenNarOptions): Promise<OpenedNar>;
 
+  /**
+   * The URL under which a client can fetch this NAR from the upstream itself. Does no I/O. Null where that needs
+   * credentials, or the URL carries any: they are never given away (law 10); and where it leads out of the upstream.
+   */
+  publicUrl(location: NarLocation): string | null;
+
   /** Every upstream with its health, for `/readyz` and `/`. Does no I/O. */
   status(): readonly UpstreamStatus[];
 

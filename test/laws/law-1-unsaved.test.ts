@@ -48,7 +48,10 @@ function nar(
 const REASONS: readonly (readonly [string, TestCacheOptions])[] = [
   ['it is larger than the budget', { settings: { maxBodySize: 1_000_000 } }],
   ['the spool has no room', { settings: { spoolLimit: 1000 } }],
-  ['there is no spool', { replace: () => ({ spool: null }) }],
+  [
+    'there is no spool, nor memory for the put',
+    { replace: ({ storage }) => ({ spool: null, storage: withMethods(storage, { putMemory: 2 ** 30 }) }) },
+  ],
   [
     'the spool cannot be written',
     {
@@ -64,6 +67,7 @@ const REASONS: readonly (readonly [string, TestCacheOptions])[] = [
   [
     'another instance fills it',
     {
+      settings: { fillWaitMs: 100 },
       replace: ({ locks }) => ({
         locks: {
           description: 'taken',

@@ -47,6 +47,12 @@ export interface TestCacheOptions {
   readonly directory?: string;
   /** Default `:memory:`. */
   readonly database?: string;
+  /** Default `disk`. */
+  readonly spool?: 'disk' | 'none';
+  /** Another instance whose storage, index and locks this one uses too. Closed after this one. */
+  readonly sharing?: TestCache;
+  /** What differs from Node. */
+  readonly platform?: Partial<Pick<Platform, 'fillsOutliveClients' | 'schedule'>>;
   readonly clock?: Clock;
   readonly checkpoint?: Platform['checkpoint'];
   /** Replaces any service: gets those composed. */
@@ -65,6 +71,8 @@ export interface TestCache {
   readonly url: string;
   readonly cache: Cache;
   readonly services: CacheServices;
+  /** What an instance that is `sharing` uses too. */
+  readonly drivers: Pick<CacheServices, 'storage' | 'metadata' | 'locks'>;
   /** Storage (`storage/`), index and spool (`spool/`) of this cache. */
   readonly directory: string;
   /** How often operations were called: `storage.get`, `metadata.getPath`, … */
@@ -98,15 +106,18 @@ export async function startTestCache(options: TestCacheOptions = {}): Promise<Te
   const platform: Platform = {
     ...nodePlatform,
     ...(options.clock === undefined ? {} : { clock: options.clock }),
+    ...options.platform,
   };
   const checkpoint = options.checkpoint === undefined ? {} : { checkpoint: options.checkpoint };
-  const storage =
-    options.storage === 'file'
-      ? await createFileStore({ root: join(directory, 'storage'), ...checkpoint })
-      : createMemoryStore();
-  const metadata = await createSqliteStore({ path: options.database ?? ':memory:', ...checkpoint });
+  const drivers = options.sharing?.drivers ?? {
+    storage:
+      options.storage === 'file'
+        ? await createFileStore({ root: join(directory, 'storage'), ...checkpoint })
+        : createMemoryStore(),
+    metadata: await createSqliteStore({ path: options.database ?? ':memory:', ...checkpoint }),
+    locks: createLocalLocks({ clock: platform.clock }),
+  };
   const spool = await createDiskSpool({ directory: join(directory, 'spool'), ...checkpoint });
-  const locks = createLocalLocks({ clock: platform.clock });
   const transport = createUndiciTransport({ userAgent: 'snowcap/test', lingerMs: 10 });
   const upstreams = createUpstreams({
     upstreams: (options.upstreams ?? []).map(parseUpstreamUrl),
@@ -129,12 +140,12 @@ export async function startTestCache(options: TestCacheOptions = {}): Promise<Te
   const secretKeys = options.secretKeys ?? [await generateSecretKey('snowcap.test-1')];
   const composed: CacheServices = {
     platform,
-    storage: counted('storage', storage),
-    metadata: counted('metadata', metadata),
-    locks: counted('locks', locks),
+    storage: counted('storage', drivers.storage),
+    metadata: counted('metadata', drivers.metadata),
+    locks: counted('locks', drivers.locks),
     upstreams,
     memorySpool: createMemorySpool(),
-    spool,
+    spool: options.spool === 'none' ? null : spool,
     signers: await Promise.all(secretKeys.map((key) => createSigner(key))),
     trustedKeys: new Map(trusted.map((key) => [formatPublicKey(key), key])),
     digestNar,
@@ -147,6 +158,10 @@ export async function startTestCache(options: TestCacheOptions = {}): Promise<Te
       narInfoTtlMs: 0,
       negativeTtlMs: 0,
       priority: 30,
+      fillWaitMs: 10_000,
+      delivery: 'proxy',
+      redirectTtlSeconds: 300,
+      fillBeforeRedirect: null,
       ...options.settings,
     },
   };
@@ -176,6 +191,7 @@ export async function startTestCache(options: TestCacheOptions = {}): Promise<Te
     url,
     cache,
     services,
+    drivers,
     directory,
     operations,
     logs,
@@ -195,9 +211,11 @@ export async function startTestCache(options: TestCacheOptions = {}): Promise<Te
       await upstreams.close();
       await transport.close();
       await spool.close();
-      await storage.close();
-      await locks.close();
-      await metadata.close();
+      if (options.sharing === undefined) {
+        await drivers.storage.close();
+        await drivers.locks.close();
+        await drivers.metadata.close();
+      }
       if (options.directory === undefined) await rm(directory, { recursive: true, force: true });
     },
   };

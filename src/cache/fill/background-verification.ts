@@ -4,6 +4,7 @@ import { createSha256 } from '../../nar/sha256.ts';
 import type { BlobInfo } from '../../storage/blob-store.ts';
 import { type ByteStream, leave, streamOf } from '../../stream/byte-stream.ts';
 import { BodyMismatchError } from '../errors.ts';
+import type { Schedule } from '../schedule.ts';
 import type { CacheServices } from '../services.ts';
 import { assertNar } from './body-verifier.ts';
 import { storeNarInfos } from './commit.ts';
@@ -15,11 +16,14 @@ import { storeNarInfos } from './commit.ts';
  */
 export interface BackgroundVerification {
   /**
-   * Verifies the stored NAR when those before it are done, one at a time, and makes it present, or removes it.
+   * Has the stored NAR verified, and made present, or removed: handed over where the platform takes such work; else,
+   * in a process that lives on, when those before it are done, one at a time; else declined.
    *
    * @param onFault called where it could not be verified now
    */
   schedule(key: string, onFault?: () => void): void;
+  /** Verifies the stored NAR now. @throws what the storage, the index and the digest throw */
+  verify(key: string): Promise<Verification>;
   /** Schedules every NAR that a process before this one left unverified. */
   resume(): Promise<void>;
   /** Removes the NAR and its narinfos from the store. */
@@ -29,6 +33,16 @@ export interface BackgroundVerification {
   /** Leaves the body that is being verified; it and the rest are found by `resume` next time. */
   stop(): void;
 }
+
+export type Verification =
+  /** It is right, and recorded as such. */
+  | 'verified'
+  /** It was wrong, and is removed. */
+  | 'removed'
+  /** There is nothing to verify, or it cannot be verified here. */
+  | 'nothing'
+  /** Another body was stored meanwhile: it is to be verified in its turn. */
+  | 'changed';
 
 /** What became known of a stored body. */
 type Verdict =
@@ -42,6 +56,7 @@ const noop = (): void => undefined;
 
 export function createBackgroundVerification(
   services: CacheServices,
+  handOver: Schedule,
   onPathsChanged: (hashes: readonly string[]) => void,
   onRemoved: (key: string) => void,
 ): BackgroundVerification {
@@ -57,7 +72,7 @@ export function createBackgroundVerification(
       // First: what is scheduled from here on may be about another body than the one that is read now.
       queue.delete(key);
       try {
-        await verify(key);
+        if ((await verify(key)) === 'changed') queue.set(key, noop);
       } catch (error) {
         if (stopping.signal.aborted) return;
         platform.metrics.count('snowcap_background_failures_total', { what: 'verification' });
@@ -67,20 +82,20 @@ export function createBackgroundVerification(
     }
   }
 
-  async function verify(key: string): Promise<void> {
+  async function verify(key: string): Promise<Verification> {
     const named = await metadata.getNar(key);
     const [path] = named?.paths ?? [];
-    if (named === null || path === undefined || named.nar.state === 'quarantined') return;
+    if (named === null || path === undefined || named.nar.state === 'quarantined') return 'nothing';
     const { compression } = named.nar;
     if (!isCompression(compression)) {
       platform.logger.warn('A stored NAR cannot be verified: its compression is unknown', {
         key,
         compression,
       });
-      return;
+      return 'nothing';
     }
     const stored = await storage.get(key, { signal: stopping.signal });
-    if (stored === null || stored.kind === 'unsatisfiable') return;
+    if (stored === null || stored.kind === 'unsatisfiable') return 'nothing';
     const body = stored.body.kind === 'bytes' ? streamOf(stored.body.bytes) : stored.body.stream;
     const fileHash = createSha256();
     let verdict: Verdict;
@@ -92,10 +107,11 @@ export function createBackgroundVerification(
     }
     switch (verdict.kind) {
       case 'wrong':
-        return await quarantine(key, verdict.error);
+        await quarantine(key, verdict.error);
+        return 'removed';
       case 'unknown':
         platform.logger.warn('A stored NAR cannot be verified here', { key, error: verdict.error });
-        return;
+        return 'nothing';
       case 'right':
         return await record(named, stored, fileHash.digest());
     }
@@ -122,21 +138,21 @@ export function createBackgroundVerification(
   }
 
   /** The body was right when it was read, which may be long ago: what holds by now decides what is recorded. */
-  async function record({ nar }: NarWithPaths, read: BlobInfo, fileHash: string): Promise<void> {
+  async function record({ nar }: NarWithPaths, read: BlobInfo, fileHash: string): Promise<Verification> {
     const { key } = nar;
-    if (await metadata.markVerified(key, nar.generation)) return;
+    if (await metadata.markVerified(key, nar.generation)) return 'verified';
     const now = (await metadata.getNar(key))?.nar;
-    if (now === undefined || now.state === 'quarantined') return;
+    if (now === undefined || now.state === 'quarantined') return 'nothing';
     if (now.generation !== nar.generation) {
       // Stored anew, and maybe removed again: another body than the one that was read.
-      if (now.state !== 'present' || now.verification !== 'nar') queue.set(key, noop);
-      return;
+      return now.state !== 'present' || now.verification !== 'nar' ? 'changed' : 'verified';
     }
     const blob = await storage.head(key);
-    if (blob === null || blob.size !== read.size) return;
+    if (blob === null || blob.size !== read.size) return 'nothing';
     const present = { fileHash, fileSize: read.size };
     await storeNarInfos({ services, onPathsChanged }, key, present);
     await metadata.markPresent(key, { ...present, verification: 'nar', at: platform.clock.now() });
+    return 'verified';
   }
 
   async function quarantine(key: string, wrong: BodyMismatchError): Promise<void> {
@@ -166,9 +182,13 @@ export function createBackgroundVerification(
 
   return {
     schedule(key, onFault = noop) {
-      queue.set(key, onFault);
-      start();
+      if (handOver.exists) handOver.add({ kind: 'verify', key });
+      else if (platform.fillsOutliveClients) {
+        queue.set(key, onFault);
+        start();
+      }
     },
+    verify,
     async resume() {
       if (settings.verify !== 'nar') return;
       let after = 0;

@@ -1,57 +1,41 @@
 import { ALL_PATHS_OF_NAR, type StoredNar } from '../../database/metadata-store.ts';
+import type { PutResult } from '../../storage/blob-store.ts';
 import type { Claim } from './claim.ts';
 import type { VerifiedBody } from './body-verifier.ts';
 import type { FillContext } from './fills.ts';
-import type { Flight } from './flight.ts';
 import { storeNarInfo } from '../store-nar-info.ts';
 import { isStillJustified, unsignedUpstreamsOf } from '../trust.ts';
 
-/** As Nix itself labels them. */
-const NAR_CONTENT_TYPE = 'application/x-nix-nar';
+/** What became of a verified body. */
+export type Committed =
+  /** Present, by us. */
+  | { readonly kind: 'stored' }
+  /** Another writer was first: what it stored is verified before it counts. */
+  | { readonly kind: 'second' }
+  /** Its key was found to be wrong in the meantime: it was removed again. */
+  | { readonly kind: 'quarantined' };
 
 /**
- * Makes a verified body present: the NAR, then the narinfos of the paths that claim it, then the
- * index row (the order of writes of the storage layout). Readers have the body already: whatever fails here is
- * logged and costs a later download, never an answer.
+ * Makes a verified body present: the NAR, then the narinfos of the paths that claim it, then the index row (the order
+ * of writes of the storage layout).
+ *
+ * @param put stores the body; only if it is absent
+ * @throws what the storage and the index throw
  */
 export async function commit(
-  context: FillContext,
+  context: Pick<FillContext, 'services' | 'verification' | 'onPathsChanged' | 'onPresent'>,
   claim: Claim,
-  flight: Flight,
+  put: () => Promise<PutResult>,
   verified: VerifiedBody,
-): Promise<void> {
-  const { platform } = context.services;
+): Promise<Committed> {
+  const { platform, metadata, settings } = context.services;
   const { key } = claim.nar;
-  try {
-    if (flight.spoolFault !== undefined) throw flight.spoolFault;
-    // Nobody could tell before: neither a FileSize nor a Content-Length was given.
-    if (verified.fileSize > context.services.settings.maxBodySize) return;
-    await store(context, claim, flight, verified);
-  } catch (error) {
-    platform.metrics.count('snowcap_background_failures_total', { what: 'commit' });
-    platform.logger.error('A verified body could not be stored', { key, error });
-  }
-}
-
-async function store(
-  context: FillContext,
-  claim: Claim,
-  flight: Flight,
-  verified: VerifiedBody,
-): Promise<void> {
-  const { storage, platform, metadata, settings } = context.services;
-  const { key } = claim.nar;
-  await platform.checkpoint?.('fill:store-nar');
-  const put = await storage.put(key, flight.file.source(), {
-    contentType: NAR_CONTENT_TYPE,
-    ifAbsent: true,
-    mayVanish: true,
-  });
-  if (!put.written && (put.size !== verified.fileSize || claim.expected.fileHash === null)) {
+  const result = await put();
+  if (!result.written && (result.size !== verified.fileSize || claim.expected.fileHash === null)) {
     // Somebody stored other bytes first, or bytes that only a look at them can tell: the first wins.
     platform.logger.warn('Another writer stored this NAR first; what it stored is verified', { key });
     context.verification.schedule(key);
-    return;
+    return { kind: 'second' };
   }
   const stored: StoredNar = { ...verified, at: platform.clock.now() };
   await storeNarInfos(context, key, stored);
@@ -59,10 +43,11 @@ async function store(
   const generation = await metadata.markPresent(key, stored);
   if (generation === null) {
     await context.verification.remove(key);
-    return;
+    return { kind: 'quarantined' };
   }
   context.onPresent(key);
   if (verified.verification === 'file' && settings.verify === 'nar') context.verification.schedule(key);
+  return { kind: 'stored' };
 }
 
 /** Writes the narinfo of every path that claims the NAR, with what is known of the body now. */

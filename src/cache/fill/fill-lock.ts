@@ -3,60 +3,123 @@ import type { CacheServices } from '../services.ts';
 
 /** A lock saves a second download; it never carries correctness (law 4). */
 export type FillLock =
-  | { readonly kind: 'held'; readonly lease: Lease }
+  | {
+      readonly kind: 'held';
+      /** Gives it back. Never throws, and never waits long: a release that hangs costs others the rest of the lease. */
+      release(): Promise<void>;
+    }
   /** Another instance fills this key, and did not finish while we waited. */
   | { readonly kind: 'taken' }
   /** The locks are at fault: the work goes on without. */
   | { readonly kind: 'uncoordinated' };
 
+/** The locks of the fills of one process. */
+export interface FillLocks {
+  /**
+   * Takes the lock of a key. A lock service that fails or hangs costs a bounded wait.
+   *
+   * @param waitMs how long to wait for its holder, in milliseconds
+   * @throws the signal's reason
+   */
+  take(key: string, waitMs: number, signal: AbortSignal): Promise<FillLock>;
+}
+
+/** How long others keep away from a holder that says nothing any more, in milliseconds. */
 const LEASE_MS = 60_000;
-/** How long to wait for another instance that fills the same key, before reading the upstream unsaved. */
-const WAIT_MS = 5_000;
-/** What a lock service may take beyond that to say no, and to take a lock back. */
+/** What a lock service may take beyond the wait for a holder: to say no, to extend, and to take a lock back. */
 const GRACE_MS = 1_000;
 
-type Services = Pick<CacheServices, 'locks' | 'platform'>;
+/** Whether the locks answered when they were last asked in this process. */
+export interface LocksMemory {
+  well: boolean;
+}
 
-/** Takes the lock of a key. A lock service that fails or hangs costs a bounded wait. @throws the signal's reason */
-export async function lockFill(services: Services, key: string, signal: AbortSignal): Promise<FillLock> {
-  const { locks, platform } = services;
-  const patience = new AbortController();
-  const options = { leaseMs: LEASE_MS, waitMs: WAIT_MS, signal };
-  // Async, so that a driver that throws at once is like one whose promise is rejected.
-  const asked = (async () => await locks.acquire(`fill:${key}`, options))();
-  const enough = platform.clock.sleep(WAIT_MS + GRACE_MS, patience.signal).then(() => {
-    void asked.then((late) => late?.release()).catch(() => undefined);
-    throw new Error(`The lock service gave no answer within ${WAIT_MS + GRACE_MS} ms`);
-  });
-  try {
-    const lease = await Promise.race([asked, enough]);
-    return lease === null ? { kind: 'taken' } : { kind: 'held', lease };
-  } catch (error) {
-    signal.throwIfAborted();
-    platform.logger.warn('The locks are at fault: a fill goes on without', { key, error });
-    return { kind: 'uncoordinated' };
-  } finally {
-    patience.abort();
+export function createFillLocks(
+  { locks, platform }: Pick<CacheServices, 'locks' | 'platform'>,
+  memory: LocksMemory,
+): FillLocks {
+  const { clock, logger, metrics } = platform;
+
+  function answered(): void {
+    if (!memory.well) logger.info('The locks answer again: fills are coordinated');
+    memory.well = true;
   }
-}
 
-/** Gives it back. A release that fails or hangs costs others the rest of the lease, and nobody here anything. */
-export async function unlockFill({ platform }: Services, lock: FillLock): Promise<void> {
-  if (lock.kind !== 'held') return;
-  const patience = new AbortController();
-  const enough = platform.clock.sleep(GRACE_MS, patience.signal);
-  await Promise.race([lock.lease.release(), enough]).catch(() => undefined);
-  patience.abort();
-}
+  /** One line when they go, not one for each fill. */
+  function failed(operation: string, key: string, error: unknown): void {
+    metrics.count('snowcap_lock_faults_total', { operation });
+    const message = 'The locks are at fault: fills go on without';
+    if (memory.well) logger.warn(message, { operation, key, error });
+    else logger.debug(message, { operation, key, error });
+    memory.well = false;
+  }
 
-/** Says now and then that the lock is still in use. Call it as often as you like. */
-export function heartbeat({ platform }: Services, lock: FillLock): () => void {
-  if (lock.kind !== 'held') return () => undefined;
-  let extended = platform.clock.now();
-  return () => {
-    const now = platform.clock.now();
-    if (now - extended < LEASE_MS / 3) return;
-    extended = now;
-    void lock.lease.extend(LEASE_MS).catch(() => false);
+  /** @throws Error where the work takes longer than `milliseconds` */
+  async function within<T>(milliseconds: number, work: Promise<T>): Promise<T> {
+    const patience = new AbortController();
+    const enough = clock.sleep(milliseconds, patience.signal).then((): never => {
+      throw new Error(`The lock service gave no answer within ${milliseconds} ms`);
+    });
+    try {
+      return await Promise.race([work, enough]);
+    } finally {
+      patience.abort();
+    }
+  }
+
+  /**
+   * Says now and then that the lock is in use, by the clock: a body that is slow, or waits for the store, is still on its
+   * way. Each call is bounded, and nothing waits for it. Ends when the lease is found lost: the fill goes on
+   * harmlessly (its put is only if absent).
+   */
+  async function extend(key: string, lease: Lease, signal: AbortSignal): Promise<void> {
+    try {
+      for (;;) {
+        await clock.sleep(LEASE_MS / 3, signal);
+        const extended = await within(GRACE_MS, lease.extend(LEASE_MS)).catch((error: unknown) => {
+          failed('extend', key, error);
+          return null;
+        });
+        if (extended !== false) continue;
+        logger.debug('The lock of a fill was lost: it goes on without', { key });
+        return;
+      }
+    } catch {
+      // Released.
+    }
+  }
+
+  function held(key: string, lease: Lease): FillLock {
+    const released = new AbortController();
+    void extend(key, lease, released.signal);
+    return {
+      kind: 'held',
+      async release() {
+        if (released.signal.aborted) return;
+        released.abort();
+        await within(GRACE_MS, lease.release()).catch((error: unknown) => failed('release', key, error));
+      },
+    };
+  }
+
+  return {
+    async take(key, waitMs, signal) {
+      const enough = new AbortController();
+      const options = { leaseMs: LEASE_MS, waitMs, signal: AbortSignal.any([signal, enough.signal]) };
+      // Async, so that a driver that throws at once is like one whose promise is rejected.
+      const asked = (async () => await locks.acquire(`fill:${key}`, options))();
+      try {
+        const lease = await within(waitMs + GRACE_MS, asked);
+        answered();
+        return lease === null ? { kind: 'taken' } : held(key, lease);
+      } catch (error) {
+        // What comes late is nobody's.
+        void asked.then((late) => late?.release()).catch(() => undefined);
+        enough.abort(error);
+        signal.throwIfAborted();
+        failed('acquire', key, error);
+        return { kind: 'uncoordinated' };
+      }
+    },
   };
 }

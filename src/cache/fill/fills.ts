@@ -2,9 +2,11 @@ import type { Budget } from '../budget.ts';
 import type { CacheMemory } from '../cache-memory.ts';
 import { CacheError } from '../errors.ts';
 import type { PathFinder } from '../find-path.ts';
+import type { Schedule } from '../schedule.ts';
 import type { CacheServices } from '../services.ts';
 import type { BackgroundVerification } from './background-verification.ts';
-import { Fill } from './fill.ts';
+import { createFillLocks, type FillLocks } from './fill-lock.ts';
+import { Fill, type FillOptions } from './fill.ts';
 import type { Sources } from './sources.ts';
 
 /** What a fill needs beside its key. */
@@ -13,6 +15,8 @@ export interface FillContext {
   readonly paths: PathFinder;
   readonly sources: Sources;
   readonly verification: BackgroundVerification;
+  readonly schedule: Schedule;
+  readonly locks: FillLocks;
   readonly buffers: Budget;
   readonly spoolSpace: Budget;
   /** The narinfos of these store-path hashes changed: answers in memory are out of date. */
@@ -30,7 +34,7 @@ export interface Fills {
   /** The fill of this key that is under way, if any. */
   underway(key: string): Fill | undefined;
   /** The fill of this key: the one under way, or a new one. */
-  join(key: string): Fill;
+  join(key: string, options: FillOptions): Fill;
   /** Waits for the fills under way; drops those that are not done when `deadline` is aborted. */
   drain(deadline: AbortSignal): Promise<void>;
   /** For unsaved transfers, from the same budget as buffered bodies. */
@@ -39,16 +43,21 @@ export interface Fills {
 
 export function createFills(
   services: CacheServices,
-  parts: Pick<FillContext, 'paths' | 'sources' | 'verification' | 'onPathsChanged' | 'onPresent'>,
-  { buffers, spoolSpace }: Pick<CacheMemory, 'buffers' | 'spoolSpace'>,
+  parts: Pick<
+    FillContext,
+    'paths' | 'sources' | 'verification' | 'schedule' | 'onPathsChanged' | 'onPresent'
+  >,
+  { buffers, spoolSpace, locks }: Pick<CacheMemory, 'buffers' | 'spoolSpace' | 'locks'>,
 ): Fills {
-  const { metrics } = services.platform;
+  const { platform } = services;
+  const { metrics } = platform;
   const underway = new Map<string, Fill>();
   /** Why later fills are dropped at once; null while they are not. */
   let closed: CacheError | null = null;
   const context: FillContext = {
     ...parts,
     services,
+    locks: createFillLocks(services, locks),
     buffers,
     spoolSpace,
     onEnd: (result) => {
@@ -66,12 +75,14 @@ export function createFills(
   return {
     buffers,
     underway: (key) => underway.get(key),
-    join(key) {
+    join(key, options) {
       const running = underway.get(key);
       if (running !== undefined) return running;
-      const fill = new Fill(context, key);
+      const fill = new Fill(context, key, options);
       underway.set(key, fill);
       metrics.gauge('snowcap_fills_in_flight', underway.size);
+      // The last answer may be over before the commit is.
+      platform.defer('fill a NAR', fill.done);
       if (closed !== null) fill.cancel(closed);
       return fill;
     },

@@ -15,10 +15,11 @@ const READ_BYTES = 128 * 1024;
  * grows. Readers see everything but the last piece; that one only after `verified`.
  *
  * Where the spool cannot take more (disk full), the flight goes on without: each chunk then waits until every
- * reader that is there has it.
+ * reader that is there has it. So it is from the first byte on where there is no spool: it has one reader, which
+ * must be there before the first chunk.
  */
 export class Flight {
-  readonly #file: SpoolFile;
+  readonly #file: SpoolFile | null;
   readonly #release: () => void;
   /** Bytes of the whole body; null until it is known. */
   size: number | null;
@@ -35,12 +36,13 @@ export class Flight {
   readonly #idle: () => void;
 
   /**
+   * @param file the spool; null where there is none
    * @param size bytes of the whole body, null if not known yet
    * @param options.onUnread called whenever the last reader has left before the end
    * @param options.onDiscarded called once, when the spool's space is free again
    */
   constructor(
-    file: SpoolFile,
+    file: SpoolFile | null,
     size: number | null,
     options: { readonly onUnread: () => void; readonly onDiscarded: () => void },
   ) {
@@ -69,16 +71,22 @@ export class Flight {
 
   /** Whether a new reader could still have every byte. A failed flight is joinable: its readers get the failure. */
   get joinable(): boolean {
-    return !this.#finished && this.#spoolFault === undefined;
+    return !this.#finished && (this.isSpooled || (this.#file === null && this.#written === 0));
   }
 
-  get file(): SpoolFile {
-    return this.#file;
+  /** Whether nobody reads it. */
+  get isUnread(): boolean {
+    return this.#readers.size === 0;
   }
 
-  /** Appends a chunk. With the spool at fault, resolves only when all readers have what came before. */
+  /** Whether every byte is kept, for any number of readers. */
+  get isSpooled(): boolean {
+    return this.#file !== null && this.#spoolFault === undefined;
+  }
+
+  /** Appends a chunk. Without a spool, resolves only when all readers have what came before. */
   async append(chunk: Uint8Array): Promise<void> {
-    if (this.#spoolFault === undefined) {
+    if (this.#file !== null && this.#spoolFault === undefined) {
       try {
         await this.#file.append(chunk);
         this.#spooled += chunk.length;
@@ -89,9 +97,9 @@ export class Flight {
         if (this.#readers.size === 0) this.#idle();
       }
     }
-    if (this.#spoolFault !== undefined) await this.#caughtUp();
+    if (!this.isSpooled) await this.#caughtUp();
     // Without a spool the piece held back must stay in memory beside the new chunk.
-    const kept = this.#spoolFault === undefined ? null : this.#unread();
+    const kept = this.isSpooled ? null : this.#unread();
     this.#newest =
       kept === null
         ? { start: this.#written, bytes: chunk }
@@ -107,13 +115,14 @@ export class Flight {
     this.#wake();
   }
 
-  /** The body is not whole or not right: every reader gets the error. */
-  fail(error: unknown): void {
-    if (this.#state !== 'growing') return;
+  /** The body is not whole or not right: every reader gets the error. Returns whether it was not decided before. */
+  fail(error: unknown): boolean {
+    if (this.#state !== 'growing') return false;
     this.#state = 'failed';
     this.#failure = error;
     this.#newest = null;
     this.#wake();
+    return true;
   }
 
   /** Resolves when the whole is verified; rejects with the failure. */
@@ -150,7 +159,7 @@ export class Flight {
           return { done: true, value: undefined };
         }
         reader.position += chunk.length;
-        if (this.#spoolFault !== undefined) this.#wake();
+        if (!this.isSpooled) this.#wake();
         return { done: false, value: chunk };
       } catch (error) {
         leave();
@@ -184,7 +193,9 @@ export class Flight {
       return newest.bytes.subarray(position - newest.start, until - newest.start);
     }
     const available = Math.min(until, this.#spooled) - position;
-    if (available <= 0) throw this.#spoolFault ?? new Error(`Byte ${position} of the body is in no spool`);
+    if (this.#file === null || available <= 0) {
+      throw this.#spoolFault ?? new Error(`Byte ${position} of the body is in no spool`);
+    }
     return await this.#file.read(position, Math.min(available, READ_BYTES));
   }
 
@@ -211,10 +222,8 @@ export class Flight {
 
   #discard(): void {
     this.#newest = null;
-    this.#file
-      .discard()
-      .catch(() => undefined)
-      .finally(this.#release);
+    const discarded = this.#file?.discard() ?? Promise.resolve();
+    discarded.catch(() => undefined).finally(this.#release);
   }
 }
 

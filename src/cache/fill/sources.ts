@@ -6,6 +6,7 @@ import type {
   OpenNarOptions,
   UpstreamFault,
 } from '../../upstream/upstreams.ts';
+import { leave } from '../../stream/byte-stream.ts';
 import type { CacheServices } from '../services.ts';
 import type { Claim } from './claim.ts';
 
@@ -15,6 +16,8 @@ import type { Claim } from './claim.ts';
  */
 export interface Sources {
   open(claim: Claim, options?: OpenNarOptions): Promise<OpenedNar>;
+  /** Asks whether it can be had, and at which upstream under which URL; nothing of the body is read. */
+  locate(claim: Claim, signal?: AbortSignal): Promise<LocatedNar>;
   /** This upstream gave a wrong body for the key: for a while, others are asked first. */
   distrust(key: string, upstream: string): void;
 }
@@ -23,6 +26,13 @@ export interface Sources {
 export interface DistrustMemory {
   has(key: string, upstream: string): boolean;
   add(key: string, upstream: string): void;
+}
+
+/** What was found of a NAR, without its body. */
+export interface LocatedNar {
+  readonly opened: OpenedNar;
+  /** As a narinfo that may be believed gives it; null where none does, or where a wrong body came from there lately. */
+  readonly location: NarLocation | null;
 }
 
 const DISTRUST_MS = 5 * 60 * 1000;
@@ -67,36 +77,51 @@ export function createSources({ upstreams }: CacheServices, distrusted: Distrust
     );
   }
 
+  async function first(claim: Claim, options: OpenNarOptions): Promise<LocatedNar> {
+    const { nar } = claim;
+    let fault: UpstreamFault | null = null;
+    const attempt = async (
+      open: () => Promise<OpenedNar>,
+      location: NarLocation | null,
+    ): Promise<LocatedNar | null> => {
+      const opened = await open();
+      if (opened.kind === 'fault') fault ??= opened.fault;
+      return opened.kind === 'found' || opened.kind === 'unsatisfiable' ? { opened, location } : null;
+    };
+    const { source } = nar;
+    const recorded = source === null ? null : () => attempt(() => upstreams.openNar(source, options), source);
+    const recordedFirst = source !== null && !distrusted.has(nar.key, source.upstream);
+    const elsewhere = async (): Promise<LocatedNar | null> => {
+      const other = await alternative(claim, options.signal);
+      // One who may have it could not be asked: then it is not missing (law 5).
+      if (other.kind === 'fault') fault ??= other.fault;
+      if (other.kind !== 'found') return null;
+      return await attempt(() => upstreams.openNar(other.value, options), other.value);
+    };
+    const underSamePath = (): Promise<LocatedNar | null> =>
+      attempt(() => upstreams.findNar(nar.key, options), null);
+    const order = recordedFirst ? [recorded, elsewhere, underSamePath] : [elsewhere, recorded, underSamePath];
+    for (const open of order) {
+      const found = await open?.();
+      if (found !== undefined && found !== null) return found;
+    }
+    return { opened: fault === null ? { kind: 'missing' } : { kind: 'fault', fault }, location: null };
+  }
+
   return {
     distrust: (key, upstream) => distrusted.add(key, upstream),
 
     async open(claim, options = {}) {
-      const { nar } = claim;
-      let fault: UpstreamFault | null = null;
-      const attempt = async (open: () => Promise<OpenedNar>): Promise<OpenedNar | null> => {
-        const opened = await open();
-        if (opened.kind === 'fault') fault ??= opened.fault;
-        return opened.kind === 'found' || opened.kind === 'unsatisfiable' ? opened : null;
-      };
-      const { source } = nar;
-      const recorded = source === null ? null : () => attempt(() => upstreams.openNar(source, options));
-      const recordedFirst = source !== null && !distrusted.has(nar.key, source.upstream);
-      const elsewhere = async (): Promise<OpenedNar | null> => {
-        const other = await alternative(claim, options.signal);
-        // One who may have it could not be asked: then it is not missing (law 5).
-        if (other.kind === 'fault') fault ??= other.fault;
-        return other.kind === 'found' ? await attempt(() => upstreams.openNar(other.value, options)) : null;
-      };
-      const underSamePath = (): Promise<OpenedNar | null> =>
-        attempt(() => upstreams.findNar(nar.key, options));
-      const order = recordedFirst
-        ? [recorded, elsewhere, underSamePath]
-        : [elsewhere, recorded, underSamePath];
-      for (const open of order) {
-        const opened = await open?.();
-        if (opened !== undefined && opened !== null) return opened;
-      }
-      return fault === null ? { kind: 'missing' } : { kind: 'fault', fault };
+      return (await first(claim, options)).opened;
+    },
+
+    async locate(claim, signal) {
+      const found = await first(claim, { method: 'HEAD', ...(signal === undefined ? {} : { signal }) });
+      if (found.opened.kind === 'found') await leave(found.opened.body);
+      const { location } = found;
+      return location !== null && distrusted.has(claim.nar.key, location.upstream)
+        ? { ...found, location: null }
+        : found;
     },
   };
 }

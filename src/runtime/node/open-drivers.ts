@@ -40,6 +40,7 @@ export async function openDrivers(
     const { digestNar } = kept(createThreadedDigest());
     const database = kept(await openDatabase(config, platform));
     return {
+      runtime: 'node',
       platform,
       digestNar,
       secretKeys,

@@ -51,6 +51,10 @@ export async function narRoute(
         'Content-Range': `bytes */${answer.size ?? '*'}`,
         'Accept-Ranges': 'bytes',
       });
+    case 'redirect':
+      note.outcome = answer.outcome;
+      // The client repeats its Range there. Nobody keeps it: the URL works for a short while only.
+      return answerEmpty(c, 307, { Location: answer.url, 'Cache-Control': 'private, no-store' });
     case 'body':
       note.outcome = answer.outcome;
       return await answerBody(c, answer, { ...headers, ...validators(answer, etag) });
