@@ -56,8 +56,12 @@ async function invoke(
     switch (event.kind) {
       case 'http':
         return await answer(await invocation.fetch(requestOf(event.event, invocation.deadline)));
-      case 'job':
-        return await invocation.cache.run(event.job);
+      case 'job': {
+        const outcome = await invocation.cache.run(event.job, invocation.deadline);
+        // Lambda tries again what has failed.
+        if (outcome.kind === 'later') throw new Error(`The job is to be tried again: ${outcome.reason}`);
+        return;
+      }
       case 'start-up':
         return await invocation.cache.startUp();
     }

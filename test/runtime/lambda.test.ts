@@ -3,6 +3,7 @@ import { testRuntime } from './runtime.contract.ts';
 
 const OVER_FILES = {
   redirects: 'files have no address of their own that a client could be sent to',
+  largeNar: 'without redirects, what Lambda streams ends after 200 MB, and API Gateway after 6 MB',
   sharedFills: 'the lock of one environment is not seen by the others',
 };
 

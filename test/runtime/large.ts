@@ -9,7 +9,8 @@ const SIZE = 300_000_000;
 
 /** A NAR that is larger than anything that may be held in memory, and than what some runtimes let through. */
 export function testLargeNar(contract: RuntimeContract): void {
-  describe(`a NAR of ${SIZE / 1e6} MB`, () => {
+  const reason = contract.unsupported?.largeNar ?? null;
+  describe.skipIf(reason !== null)(`a NAR of ${SIZE / 1e6} MB${reason === null ? '' : ` (${reason})`}`, () => {
     let generator: ReturnType<typeof startRemote<GeneratorCall, GeneratorAnswer>>;
     let snowcap: RunningRuntime | undefined;
     let nar: GeneratedNar;

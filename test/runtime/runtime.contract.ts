@@ -36,6 +36,8 @@ export interface UnsupportedByRuntime {
   readonly redirects?: string;
   /** Of clients that ask for one cold NAR at the same time, all are served by one download. */
   readonly sharedFills?: string;
+  /** A NAR of 300 MB arrives in one answer. */
+  readonly largeNar?: string;
 }
 
 /** A runtime, over certain drivers, under the suite of them all. */

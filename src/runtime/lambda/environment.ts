@@ -52,16 +52,19 @@ export async function openEnvironment(
   const { secretKeys, ...drivers } = await openDrivers(config, base, version);
   const signers = await createSigners(secretKeys);
   const upstreams = createUpstreamMemory(upstreamSettingsOf(config), () => base.random());
-  const memory = createCacheMemory(cacheSettingsOf(config), { ...base, fillsOutliveClients: false });
+  const memory = createCacheMemory(cacheSettingsOf(config, 'lambda'), { ...base, fillsOutliveClients: false });
   return {
     logger,
     begin(remainingMs) {
       const { settled, ...rest } = createNodePlatform(logger, noMetrics);
       const platform: Platform = { ...rest, fillsOutliveClients: false, schedule };
       // In this thread: there is one request at a time, and no other whose answer would wait.
-      const services = wireServices(config, { ...drivers, platform, digestNar }, { signers, upstreams });
+      const own = { ...drivers, runtime: 'lambda' as const, platform, digestNar };
+      const services = wireServices(config, own, { signers, upstreams });
       const cache = createCache(services, memory);
       const { deadline, clear } = deadlineIn(remainingMs - RESERVE_MS);
+      // Also what an answer waits for.
+      deadline.addEventListener('abort', () => void cache.drain(deadline), { once: true });
       const app = createApp({
         cache,
         platform,
