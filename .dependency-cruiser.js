@@ -16,7 +16,7 @@ const INTERFACES = [
   '^src/database/(metadata-store|lease-store)\\.ts$',
   '^src/lock/lock-manager\\.ts$',
   '^src/upstream/(transport|upstreams)\\.ts$',
-  '^src/telemetry/(logger|metrics|redact)\\.ts$',
+  '^src/telemetry/(logger|metrics|redact|tracing)\\.ts$',
 ];
 /** Implementations of the interfaces, one vendor library or runtime each, with the files that they share. */
 const DRIVERS = ['^src/(storage|database|lock|spool|telemetry)/', '^src/upstream/undici-'];
@@ -26,8 +26,11 @@ const EACH_DRIVER = [
   '^src/storage/memory',
   '^src/database/sqlite/',
   '^src/lock/local',
+  '^src/lock/database',
+  '^src/lock/redis/',
   '^src/spool/disk',
   '^src/spool/memory',
+  '^src/telemetry/otel-',
   '^src/telemetry/pino-',
   '^src/telemetry/prom',
   '^src/upstream/undici-',
@@ -42,7 +45,7 @@ const CLI = '^src/cli/';
 const VENDOR = '(^|/)node_modules/';
 
 /** Drivers that need no Node: type-checked without its types (tsconfig.portable.json), and held to that here too. */
-const PORTABLE_DRIVERS = ['^src/storage/memory\\.ts$', '^src/lock/local\\.ts$'];
+const PORTABLE_DRIVERS = ['^src/storage/memory\\.ts$', '^src/lock/(?!redis/tcp\\.ts$)'];
 /** Node modules that Workers implement too, behind one file each. */
 const SHARED_NODE_MODULES = ['^src/nar/sha256\\.ts$', '^src/nar/decompress/zlib\\.ts$'];
 /** Files that a runtime other than Node replaces by one of its own. */
@@ -74,7 +77,14 @@ const VENDORS = [
   { library: 'pino', files: ['^src/telemetry/'] },
   { library: 'pino-pretty', files: ['^src/telemetry/'] },
   { library: 'prom-client', files: ['^src/telemetry/'] },
+  { library: '@opentelemetry/api', files: ['^src/telemetry/'] },
+  ...['context-async-hooks', 'core', 'exporter-trace-otlp-http', 'resources', 'sdk-trace'].map((part) => ({
+    library: `@opentelemetry/${part}`,
+    files: ['^src/telemetry/otel-'],
+  })),
   { library: 'zod', files: [CONFIG] },
+  { library: '@upstash/redis', files: ['^src/lock/redis/upstash\\.ts$'] },
+  { library: '@redis/client', files: ['^src/lock/redis/tcp\\.ts$'] },
   { library: 'lru-cache', files: [CACHE, '^src/storage/', UPSTREAM] },
   { library: 'hono', files: [SERVER, RUNTIME] },
   { library: '@hono/node-server', files: [RUNTIME] },

@@ -1,5 +1,6 @@
 import type { Logger } from './telemetry/logger.ts';
 import type { Metrics } from './telemetry/metrics.ts';
+import type { Tracer } from './telemetry/tracing.ts';
 
 /** Wall-clock time and timers. Tests bring their own, so that none of them sleeps. */
 export interface Clock {
@@ -16,6 +17,8 @@ export interface Platform {
   random(): number;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  /** Begins the spans of requests; absent where tracing is off. */
+  readonly tracer?: Tracer;
   /**
    * Short work that goes on after the answer: `waitUntil` on Workers, a set drained at shutdown on
    * Node, awaited on Lambda. A rejection is logged with `what`; it never reaches a client.

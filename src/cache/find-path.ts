@@ -2,6 +2,7 @@ import type { NewNar, NewPath, PathRecord, PathWithNar } from '../database/metad
 import { type Compression, isCompression } from '../nar/decompress.ts';
 import type { NarInfo } from '../nix/nar-info.ts';
 import { parseStorePath } from '../nix/store-path.ts';
+import { traced } from '../telemetry/tracing.ts';
 import type { Acceptance, NarInfoOffer } from '../upstream/upstreams.ts';
 import { CacheError } from './errors.ts';
 import { faultOf } from './faults.ts';
@@ -95,7 +96,9 @@ export function createPathFinder(services: CacheServices, negative: NegativeMemo
     if (key === null || (outdated?.nar.key === key && outdated.nar.state === 'quarantined')) {
       return refused(`the body that ${upstream} gives for ${info.storePath} was found to be wrong`);
     }
-    const judgement = await judge(info, services.trustedKeys, allowUnsigned ? upstream : null);
+    const judgement = await traced('verify narinfo', { 'snowcap.upstream': upstream }, () =>
+      judge(info, services.trustedKeys, allowUnsigned ? upstream : null),
+    );
     if (!judgement.trusted) {
       services.platform.metrics.count('snowcap_verification_failures_total', { reason: 'signature' });
       return refused(`${upstream}: ${judgement.reason}`);

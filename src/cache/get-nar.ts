@@ -5,6 +5,7 @@ import {
   InvalidKeyError,
   resolveRange,
 } from '../storage/blob-store.ts';
+import { follows } from '../telemetry/tracing.ts';
 import type { Adoption } from './adoption.ts';
 import type { Fill, FillOpening } from './fill/fill.ts';
 import type { Fills } from './fill/fills.ts';
@@ -184,6 +185,7 @@ async function fromFill(
   fill: Fill,
   outcome: 'fill' | 'follow',
 ): Promise<NarAnswer | 'look again'> {
+  if (outcome === 'follow') follows(fill.span);
   const opening: FillOpening = await fill.opening;
   switch (opening.kind) {
     case 'missing':

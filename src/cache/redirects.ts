@@ -79,8 +79,10 @@ export function createRedirects(parts: RedirectParts): Redirects {
         return end;
       case 'failed':
         throw end.error;
-      case 'unclaimed':
       case 'unsaved':
+        if (end.again) schedule.add({ kind: 'fill', key: request.key });
+        return await passage.claimed(claimed.claim, request);
+      case 'unclaimed':
         return await passage.claimed(claimed.claim, request);
     }
   }

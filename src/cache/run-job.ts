@@ -1,5 +1,6 @@
 import type { BackgroundJob } from '../platform.ts';
 import { assertKey, InvalidKeyError } from '../storage/blob-store.ts';
+import { tracedAlone } from '../telemetry/tracing.ts';
 import { CacheError } from './errors.ts';
 import { faultOf } from './faults.ts';
 import type { BackgroundVerification } from './fill/background-verification.ts';
@@ -32,8 +33,10 @@ export async function runJob(
   job: BackgroundJob,
   signal?: AbortSignal,
 ): Promise<JobOutcome> {
-  const { logger } = parts.services.platform;
-  const outcome = await attempt(parts, job, signal).catch((error: unknown): JobOutcome => {
+  const { logger, tracer } = parts.services.platform;
+  const work = (): Promise<JobOutcome> => attempt(parts, job, signal);
+  const traced = tracedAlone(tracer, `job ${job.kind}`, { 'snowcap.key': job.key }, work);
+  const outcome = await traced.catch((error: unknown): JobOutcome => {
     logger.warn('A job failed', { job: job.kind, key: job.key, error });
     return { kind: 'later', reason: faultOf(error).message };
   });
@@ -65,7 +68,6 @@ async function filled(fills: Fills, key: string, signal: AbortSignal | undefined
   const fill = fills.join(key, { leader: false });
   const letGo = fill.keep();
   const outOfTime = (): void => {
-    letGo();
     fill.cancel(new CacheError('busy', 'shutting_down', 'The time for this job is over'));
   };
   if (signal?.aborted === true) outOfTime();

@@ -1,5 +1,6 @@
 import type { Clock } from '../platform.ts';
 import type { AcquireOptions, Lease, LockManager } from './lock-manager.ts';
+import { assertMilliseconds } from './milliseconds.ts';
 
 /** What local locks need. */
 export interface LocalLocksOptions {
@@ -169,11 +170,5 @@ class LocalLocks implements LockManager {
     held.waiters.delete(next);
     held.holder = this.#newHolder();
     next.settle(this.#start(name, held.holder, next.leaseMs));
-  }
-}
-
-function assertMilliseconds(what: string, value: number, least: number): void {
-  if (!Number.isFinite(value) || value < least) {
-    throw new RangeError(`Invalid ${what} ${value}: expected a number of milliseconds of at least ${least}`);
   }
 }

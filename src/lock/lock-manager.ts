@@ -35,7 +35,12 @@ export interface Lease {
   readonly token: string;
   /** Aborted when the lease ran out or was found to be another's. */
   readonly lost: AbortSignal;
-  /** Holds on for another `leaseMs` from now; false where the lease is no longer ours. */
+  /**
+   * Holds on for another `leaseMs` from now; false where the lease is no longer ours.
+   *
+   * @throws Error where the lock service could not be asked: the lease then ends when it would have ended anyway, or
+   *   when this would have made it end, whichever comes first
+   */
   extend(leaseMs: number): Promise<boolean>;
   /** Gives the lock up, if it is still ours. Never throws; may be called twice. */
   release(): Promise<void>;

@@ -4,8 +4,10 @@ import type { RuntimeKind } from '../config/runtime-fit.ts';
 import { digestNar } from '../nar/digest.ts';
 import { createSigner, formatPublicKey, type SecretKey, type Signer } from '../nix/signing-key.ts';
 import { countingOperations } from '../telemetry/counting-operations.ts';
+import { tracingOperations } from '../telemetry/tracing-operations.ts';
 import { createUpstreams } from '../upstream/client.ts';
 import type { UpstreamSettings } from '../upstream/settings.ts';
+import { tracingTransport } from '../upstream/tracing-transport.ts';
 import type { Credentials } from '../upstream/upstream.ts';
 import type { UpstreamMemory } from '../upstream/upstream-memory.ts';
 import type { Transport } from '../upstream/transport.ts';
@@ -45,9 +47,13 @@ export function wireServices(
   lasting: Lasting,
 ): CacheServices {
   const { platform } = drivers;
+  const { tracer } = platform;
+  // Where nothing is traced, nothing stands between.
+  const observed = <T extends object>(target: T, part: 'storage' | 'index' | 'lock'): T =>
+    tracer === undefined ? target : tracingOperations(target, part);
   const upstreams = createUpstreams({
     upstreams: config.upstreams,
-    transport: drivers.transport,
+    transport: tracer === undefined ? drivers.transport : tracingTransport(drivers.transport),
     clock: platform.clock,
     random: () => platform.random(),
     logger: platform.logger.with({ part: 'upstream' }),
@@ -64,13 +70,13 @@ export function wireServices(
   });
   return {
     platform,
-    storage: countingOperations(drivers.storage, (operation, outcome) => {
+    storage: countingOperations(observed(drivers.storage, 'storage'), (operation, outcome) => {
       platform.metrics.count('snowcap_storage_operations_total', { operation, outcome });
     }),
-    metadata: countingOperations(drivers.metadata, (operation, outcome) => {
+    metadata: countingOperations(observed(drivers.metadata, 'index'), (operation, outcome) => {
       platform.metrics.count('snowcap_index_queries_total', { operation, outcome });
     }),
-    locks: drivers.locks,
+    locks: observed(drivers.locks, 'lock'),
     upstreams,
     memorySpool: drivers.memorySpool,
     spool: drivers.spool,

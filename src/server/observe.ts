@@ -1,5 +1,6 @@
 import type { MiddlewareHandler } from 'hono';
 import type { Platform } from '../platform.ts';
+import { type Attributes, traceRequest } from '../telemetry/tracing.ts';
 import type { AppEnv } from './env.ts';
 
 /** What is learnt of a request while it is answered: one log line and a few counters. */
@@ -26,13 +27,23 @@ export interface RequestNote {
 
 const CLIENT_ID = /^[0-9A-Za-z._-]{1,64}$/;
 
+/** What a machine asks every few seconds. */
+const UNTRACED: ReadonlySet<string> = new Set(['/healthz', '/readyz', '/metrics']);
+
 /** Gives each request its id and its note, and writes one line when the answer is over. */
 export function observe(platform: Platform): MiddlewareHandler<AppEnv> {
-  const { clock, metrics, logger } = platform;
+  const { clock, metrics, logger, tracer } = platform;
   return async (c, next) => {
     const started = clock.now();
     let ended = false;
     const given = c.req.header('x-request-id');
+    const span =
+      tracer === undefined || UNTRACED.has(c.req.path)
+        ? null
+        : traceRequest(tracer, (name) => c.req.header(name), {
+            'http.request.method': c.req.method,
+            'url.path': c.req.path,
+          });
     const note: RequestNote = {
       id: given !== undefined && CLIENT_ID.test(given) ? given : crypto.randomUUID(),
       route: 'other',
@@ -66,8 +77,10 @@ export function observe(platform: Platform): MiddlewareHandler<AppEnv> {
           bytes: note.bytes,
           milliseconds,
           request: note.id,
+          ...(span === null || span.traceId === null ? {} : { trace: span.traceId }),
           ...(note.error === undefined ? {} : { error: note.error }),
         };
+        span?.end(`${c.req.method} ${note.route}`, attributesOf(note, status), faultOf(note, status));
         if (status >= 500 || note.outcome === 'broken') logger.warn('request', fields);
         else if (note.route === 'health') logger.debug('request', fields);
         else logger.info('request', fields);
@@ -75,7 +88,8 @@ export function observe(platform: Platform): MiddlewareHandler<AppEnv> {
     };
     c.set('note', note);
     try {
-      await next();
+      if (span === null) await next();
+      else await span.run(next);
     } catch (thrown) {
       // hono hands only what is an Error to `onError`; the reason with which a request was aborted may be a text.
       note.error = thrown;
@@ -86,4 +100,20 @@ export function observe(platform: Platform): MiddlewareHandler<AppEnv> {
     note.begun();
     note.end(c.res.status);
   };
+}
+
+function attributesOf({ id, route, outcome, bytes }: RequestNote, status: number): Attributes {
+  return {
+    'http.route': route,
+    'http.response.status_code': status,
+    'http.response.body.size': bytes,
+    'snowcap.outcome': outcome,
+    'snowcap.request': id,
+  };
+}
+
+/** A client that left, or asked for what is not there, is no fault of this side. */
+function faultOf({ outcome, error }: RequestNote, status: number): unknown {
+  if (status < 500 && outcome !== 'broken') return undefined;
+  return error ?? new Error(`answered ${status}`);
 }

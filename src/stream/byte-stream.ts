@@ -102,22 +102,32 @@ export function toReadableStream(stream: ByteStream): ReadableStream<Uint8Array>
 /**
  * The same stream with work to do exactly once when it is over: at its end, at its error, or when it is
  * left, also when it is left before its first chunk (where the `finally` of a generator would not run).
+ *
+ * @param cleanup gets the error that ended the stream
+ * @param onChunk called with the bytes of each chunk
  */
-export function withCleanup(stream: ByteStream, cleanup: () => void): ByteStream {
+export function withCleanup(
+  stream: ByteStream,
+  cleanup: (error?: unknown) => void,
+  onChunk?: (bytes: number) => void,
+): ByteStream {
   const source = stream[Symbol.asyncIterator]();
   let over = false;
-  const finish = (): void => {
+  const finish = (error?: unknown): void => {
     if (over) return;
     over = true;
-    cleanup();
+    cleanup(error);
   };
   const iterator: AsyncIterator<Uint8Array, undefined> = {
     async next() {
       try {
         const result = await source.next();
-        if (result.done !== true) return result;
+        if (result.done !== true) {
+          onChunk?.(result.value.length);
+          return result;
+        }
       } catch (error) {
-        finish();
+        finish(error);
         throw error;
       }
       finish();

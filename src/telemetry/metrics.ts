@@ -39,6 +39,11 @@ export const COUNTERS = {
     help: 'Times that the lock service could not be asked: work went on uncoordinated',
     labels: ['operation'],
   },
+  snowcap_lock_operations_total: {
+    help: 'Requests to lock services, by what came of them (skipped: the service is left alone after faults)',
+    labels: ['operation', 'outcome'],
+  },
+  snowcap_spans_total: { help: 'Spans of traces, by what became of them', labels: ['result'] },
   snowcap_background_failures_total: { help: 'Deferred work that failed', labels: ['what'] },
 } as const;
 
@@ -55,6 +60,10 @@ export const GAUGES = {
   snowcap_spool_bytes: { help: 'Bytes reserved of SNOWCAP_SPOOL_LIMIT', labels: [] },
   snowcap_present_bytes: { help: 'Sum of the NARs present in the index', labels: [] },
   snowcap_present_nars: { help: 'NARs present in the index', labels: [] },
+  snowcap_lock_circuit_open: {
+    help: '1 while a lock service is left alone after faults, and work goes on without it',
+    labels: ['service'],
+  },
   snowcap_upstream_circuit_open: { help: '1 while the circuit of an upstream is open', labels: ['upstream'] },
 } as const;
 

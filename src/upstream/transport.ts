@@ -16,6 +16,8 @@ export interface Transport {
 export interface TransportRequest {
   readonly method: 'GET' | 'HEAD';
   readonly url: URL;
+  /** What is asked for, in a word, for traces. */
+  readonly what?: string;
   readonly headers: Readonly<Record<string, string>>;
   /** Milliseconds until the headers must be there. */
   readonly headersTimeoutMs: number;

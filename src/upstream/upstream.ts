@@ -235,6 +235,7 @@ export class Upstream {
     return transport.request({
       method: request.method,
       url: request.url,
+      what: kind,
       headers: { ...this.#headers, ...request.headers },
       headersTimeoutMs: kind === 'nar' ? settings.narHeadersTimeoutMs : settings.narInfoHeadersTimeoutMs,
       idleTimeoutMs: settings.idleTimeoutMs,

@@ -3,6 +3,7 @@ import { type Compression, DecompressionError, isCompression } from '../../nar/d
 import { createSha256 } from '../../nar/sha256.ts';
 import type { BlobInfo } from '../../storage/blob-store.ts';
 import { type ByteStream, leave, streamOf } from '../../stream/byte-stream.ts';
+import { tracedAlone } from '../../telemetry/tracing.ts';
 import { BodyMismatchError } from '../errors.ts';
 import type { Schedule } from '../schedule.ts';
 import type { CacheServices } from '../services.ts';
@@ -72,7 +73,9 @@ export function createBackgroundVerification(
       // First: what is scheduled from here on may be about another body than the one that is read now.
       queue.delete(key);
       try {
-        if ((await verify(key)) === 'changed') queue.set(key, noop);
+        const about = { 'snowcap.key': key };
+        const outcome = await tracedAlone(platform.tracer, 'verify stored NAR', about, () => verify(key));
+        if (outcome === 'changed') queue.set(key, noop);
       } catch (error) {
         if (stopping.signal.aborted) return;
         platform.metrics.count('snowcap_background_failures_total', { what: 'verification' });

@@ -3,6 +3,7 @@ import { createNarDigester, type NarDigest } from '../../nar/digest.ts';
 import { createSha256 } from '../../nar/sha256.ts';
 import type { Budget } from '../budget.ts';
 import { BodyMismatchError, CacheError } from '../errors.ts';
+import { tracedVerifier } from './traced-verifier.ts';
 
 /** What is known of a body before it is read; it is verified against all of it. */
 export interface ExpectedBody {
@@ -79,7 +80,7 @@ export function createBodyVerifier(
   const fileHash = createSha256();
   let size = 0;
 
-  return {
+  return tracedVerifier(expected.key, {
     async push(chunk) {
       size += chunk.length;
       if (expected.fileSize !== null && size > expected.fileSize) {
@@ -112,7 +113,7 @@ export function createBodyVerifier(
     abort() {
       nar?.abort();
     },
-  };
+  });
 }
 
 /** The NAR of a body, decoded while the body passes by. */
@@ -194,7 +195,7 @@ function createInlineNar(
 export function createFileVerifier(key: string, fileHash: string): BodyVerifier {
   const sum = createSha256();
   let size = 0;
-  return {
+  return tracedVerifier(key, {
     push(chunk) {
       size += chunk.length;
       sum.update(chunk);
@@ -210,7 +211,7 @@ export function createFileVerifier(key: string, fileHash: string): BodyVerifier 
       });
     },
     abort: () => undefined,
-  };
+  });
 }
 
 /** @throws BodyMismatchError where the NAR is not the one that was signed */

@@ -1,6 +1,7 @@
 import type { NarRecord } from '../../database/metadata-store.ts';
 import { isCompression } from '../../nar/decompress.ts';
 import { leave } from '../../stream/byte-stream.ts';
+import { activeSpan, type SpanContext, traced } from '../../telemetry/tracing.ts';
 import { BodyMismatchError, type CacheError } from '../errors.ts';
 import { faultOf } from '../faults.ts';
 import { createBodyVerifier } from './body-verifier.ts';
@@ -56,6 +57,8 @@ export class Fill {
   readonly opening: Promise<FillOpening>;
   /** Resolves when nothing of the fill is left to do; never rejects. */
   readonly done: Promise<FillEnd>;
+  /** For the traces of those who follow it; undefined where it is not traced. */
+  span: SpanContext | undefined;
   readonly #context: FillContext;
   readonly #cancel = new AbortController();
   readonly #opened: PromiseWithResolvers<FillOpening> = Promise.withResolvers();
@@ -69,7 +72,10 @@ export class Fill {
     this.opening = this.#opened.promise;
     this.opening.catch(() => undefined);
     if (!options.leader) this.led();
-    this.done = this.#run(options.claimed);
+    this.done = traced('fill', { 'snowcap.key': key }, () => {
+      this.span = activeSpan();
+      return this.#run(options.claimed);
+    });
   }
 
   /** Drops the fill; its readers get the reason. What is verified already is still committed. */
@@ -206,8 +212,8 @@ export class Fill {
         });
         throw refusal;
       }
-      // Elsewhere, or later, there may be room.
-      if (refusal === null) schedule.add({ kind: 'fill', key: this.key });
+      // Elsewhere, or later, there may be room. Who keeps it learns of it, and tries again itself.
+      if (refusal === null && this.#keepers === 0) schedule.add({ kind: 'fill', key: this.key });
       return this.#unsaved(claim, refusal ?? 'no room for it, or for its decoder', refusal === null);
     }
     const landing = new Landing(this.#context, {

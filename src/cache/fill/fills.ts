@@ -1,3 +1,4 @@
+import { annotate } from '../../telemetry/tracing.ts';
 import type { Budget } from '../budget.ts';
 import type { CacheMemory } from '../cache-memory.ts';
 import { CacheError } from '../errors.ts';
@@ -62,6 +63,7 @@ export function createFills(
     spoolSpace,
     onEnd: (result) => {
       metrics.count('snowcap_fills_total', { result });
+      annotate({ 'snowcap.result': result });
     },
     onSettled: settle,
   };

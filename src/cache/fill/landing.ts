@@ -1,5 +1,6 @@
 import type { ByteStream } from '../../stream/byte-stream.ts';
 import { leave } from '../../stream/byte-stream.ts';
+import { traced } from '../../telemetry/tracing.ts';
 import type { OpenedNar } from '../../upstream/upstreams.ts';
 import { BodyMismatchError, CacheError } from '../errors.ts';
 import { faultOf } from '../faults.ts';
@@ -34,6 +35,8 @@ export class Landing {
   readonly #context: FillContext;
   readonly #parts: LandingParts;
   readonly #key: string;
+  /** Whether the one who began the fill reads it, or is known not to: before, that nobody reads it means nothing. */
+  #begun = false;
 
   constructor(context: FillContext, parts: LandingParts) {
     const { room, size, claim, cancel } = parts;
@@ -62,17 +65,18 @@ export class Landing {
     const { flight } = this;
     const { claim, opened, room, verifier, cancel, settled } = this.#parts;
     const { platform } = this.#context.services;
+    const begun = led.then(() => {
+      this.#begun = true;
+      this.readersLeft();
+    });
     try {
-      if (room.file === null) {
-        await led;
-        if (flight.isUnread) this.readersLeft();
-      }
+      if (room.file === null) await begun;
       await this.#receive();
       const verified = await verifier.finish();
       verifier.abort();
       flight.verified();
       this.#context.onEnd('verified');
-      return await this.#commit(verified);
+      return await traced('commit', { 'snowcap.key': this.#key }, () => this.#commit(verified));
     } catch (error) {
       verifier.abort();
       const fault = faultOf(cancel.signal.aborted ? cancel.signal.reason : error);
@@ -106,7 +110,7 @@ export class Landing {
   readersLeft(): void {
     const { flight } = this;
     const { room, isKept, cancel } = this.#parts;
-    if (!flight.isUnread) return;
+    if (!this.#begun || !flight.isUnread) return;
     const { fillsOutliveClients } = this.#context.services.platform;
     const storable = flight.spoolFault === undefined && room.fault === undefined;
     if (storable && (fillsOutliveClients || isKept())) return;
@@ -114,7 +118,8 @@ export class Landing {
     if (!flight.fail(reason)) return;
     room.abort(reason);
     cancel.abort(reason);
-    this.#context.schedule.add({ kind: 'fill', key: this.#key });
+    // Who keeps it learns of it, and tries again itself.
+    if (!isKept()) this.#context.schedule.add({ kind: 'fill', key: this.#key });
   }
 
   async #receive(): Promise<void> {

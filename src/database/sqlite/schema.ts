@@ -156,3 +156,13 @@ export const meta: Table<'key' | 'value'> = sqliteTable('meta', {
   key: text('key').primaryKey(),
   value: text('value').notNull(),
 });
+
+/**
+ * Leases of locks, where there is no lock service: those held, and those whose holders died until they are cleaned
+ * up. Times are this database's, in milliseconds since the epoch.
+ */
+export const leases: Table<'name' | 'token' | 'endsAt'> = sqliteTable('leases', {
+  name: text('name').primaryKey(),
+  token: text('token').notNull(),
+  endsAt: integer('ends_at').notNull(),
+});

@@ -1,3 +1,4 @@
+import type { LeaseStore } from '../lease-store.ts';
 import {
   MetadataError,
   type MetadataStore,
@@ -6,6 +7,8 @@ import {
   type PathWithNar,
 } from '../metadata-store.ts';
 import type { SqliteExecutor, SqliteRow, SqliteStatement } from './executor.ts';
+import { createLeaseStore } from './leases.ts';
+import { inOperation } from './operation.ts';
 import * as reads from './reads.ts';
 import {
   integer,
@@ -35,21 +38,17 @@ export interface MetadataStoreOptions {
 }
 
 /**
- * The index over any driver of SQLite's dialect. The database must have the schema of
+ * The index over any driver of SQLite's dialect, and the leases beside it. The database must have the schema of
  * `drizzle/sqlite` already. Takes the executor over: `close` closes it.
  */
-export function createMetadataStore(executor: SqliteExecutor, options: MetadataStoreOptions): MetadataStore {
+export function createMetadataStore(
+  executor: SqliteExecutor,
+  options: MetadataStoreOptions,
+): MetadataStore & { readonly leases: LeaseStore } {
   const { description, checkpoint } = options;
 
-  /** Runs an operation; whatever it throws becomes a `MetadataError` that names it. */
-  async function read<Result>(operation: string, work: () => Promise<Result>): Promise<Result> {
-    try {
-      return await work();
-    } catch (cause) {
-      const why = cause instanceof Error ? cause.message : 'unknown reason';
-      throw new MetadataError(`Index operation ${operation} failed: ${why}`, { cause });
-    }
-  }
+  const read = <Result>(operation: string, work: () => Promise<Result>): Promise<Result> =>
+    inOperation(`Index operation ${operation}`, work);
 
   async function write<Result>(operation: string, work: () => Promise<Result>): Promise<Result> {
     await checkpoint?.(`index.${operation}`);
@@ -63,6 +62,7 @@ export function createMetadataStore(executor: SqliteExecutor, options: MetadataS
 
   return {
     description,
+    leases: createLeaseStore(executor, description),
 
     getPath: (hash) =>
       read('getPath', async () => {

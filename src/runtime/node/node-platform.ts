@@ -1,6 +1,7 @@
 import type { Platform } from '../../platform.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Tracer } from '../../telemetry/tracing.ts';
 import { systemClock } from '../../telemetry/system-clock.ts';
 
 /** The platform of a process that lives on, with its deferred work at hand for the shutdown. */
@@ -13,6 +14,7 @@ export function createNodePlatform(
   logger: Logger,
   metrics: Metrics,
   checkpoint?: Platform['checkpoint'],
+  tracer?: Tracer,
 ): NodePlatform {
   const deferred = new Set<Promise<void>>();
   return {
@@ -22,6 +24,7 @@ export function createNodePlatform(
     metrics,
     fillsOutliveClients: true,
     ...(checkpoint === undefined ? {} : { checkpoint }),
+    ...(tracer === undefined ? {} : { tracer }),
     defer(what, work) {
       const settled = work
         .then(

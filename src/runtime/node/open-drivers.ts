@@ -49,7 +49,7 @@ export async function openDrivers(
       storage: kept(await openStorage(config, platform)),
       memorySpool: kept(createMemorySpool()),
       spool: kept(await createDiskSpool({ directory: config.spoolDir, ...checkpoint })),
-      locks: kept(await openLocks(config, platform)),
+      locks: kept(await openLocks(config, platform, database.leases)),
       transport: kept(
         createUndiciTransport({
           userAgent: `snowcap/${version}`,

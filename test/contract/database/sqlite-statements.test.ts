@@ -1,7 +1,6 @@
 import { DatabaseSync } from 'node:sqlite';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { MetadataStore } from '../../../src/database/metadata-store.ts';
 import { patienceOf } from '../../../src/database/sqlite/busy.ts';
 import { databaseSyncExecutor } from '../../../src/database/sqlite/database-sync.ts';
 import type { SqliteExecutor, SqliteStatement } from '../../../src/database/sqlite/executor.ts';
@@ -20,7 +19,7 @@ interface Trip {
 
 const database = new DatabaseSync(':memory:');
 const trips: Trip[] = [];
-let store: MetadataStore;
+let store: ReturnType<typeof createMetadataStore>;
 
 /** The executor, with a note of each trip to the database. */
 function noted(executor: SqliteExecutor): SqliteExecutor {
@@ -54,7 +53,8 @@ beforeAll(async () => {
 });
 afterAll(() => store.close());
 
-const reading: readonly [name: string, operation: () => Promise<unknown>][] = [
+/** Those that read, and those of the leases, which never need a batch. */
+const single: readonly [name: string, operation: () => Promise<unknown>][] = [
   ['getPath', () => store.getPath(hashOf(7))],
   ['getNar', () => store.getNar(keyOf(7))],
   ['listPaths', () => store.listPaths(10, 5)],
@@ -63,6 +63,11 @@ const reading: readonly [name: string, operation: () => Promise<unknown>][] = [
   ['closure', () => store.closure([hashOf(7), hashOf(9)])],
   ['totals', () => store.totals()],
   ['ping', () => store.ping()],
+  ['leases.take', () => store.leases.take('fill:nar/a', 'token', 60_000)],
+  ['leases.take of what another holds', () => store.leases.take('fill:nar/a', 'another', 60_000)],
+  ['leases.extend', () => store.leases.extend('fill:nar/a', 'token', 60_000)],
+  ['leases.release', () => store.leases.release('fill:nar/a', 'token')],
+  ['leases.ping', () => store.leases.ping()],
 ];
 const writing: readonly [name: string, operation: () => Promise<unknown>][] = [
   ['recordPath', () => record(store, 500, [7, 8, 9])],
@@ -79,7 +84,7 @@ const writing: readonly [name: string, operation: () => Promise<unknown>][] = [
 ];
 
 describe('The statements of the index', () => {
-  it.each(reading)('%s is exactly one statement', async (_, operation) => {
+  it.each(single)('%s is exactly one statement', async (_, operation) => {
     expect(await tripsOf(operation)).toMatchObject([{ kind: 'statement', statements: [{}] }]);
   });
 
@@ -87,13 +92,13 @@ describe('The statements of the index', () => {
     expect(await tripsOf(operation)).toHaveLength(1);
   });
 
-  it.each([...reading, ...writing])('%s scans no table that grows', async (_, operation) => {
+  it.each([...single, ...writing])('%s scans no table that grows', async (_, operation) => {
     for (const { statements } of await tripsOf(operation)) {
       for (const { sql, params } of statements) {
         const plan = database.prepare(`explain query plan ${sql}`).all(...params);
         const steps = plan.map((row) => String(row['detail']));
         const scans = steps.filter((step) =>
-          /^SCAN (nars|paths|store_hashes|reference_edges|referred)\b/.test(step),
+          /^SCAN (nars|paths|store_hashes|reference_edges|referred|leases)\b/.test(step),
         );
         // `referred` is also the name of a list of JSON in one statement.
         expect(scans.filter((step) => !step.includes('VIRTUAL TABLE'))).toEqual([]);
@@ -200,6 +205,19 @@ describe('The statements of the index', () => {
     expect(rows).toHaveLength(16);
     expect(new Set(rows.map((row) => row['type']))).toEqual(new Set(['integer']));
     for (const row of rows) expect(Number(row['present_nars'])).toBeGreaterThan(0);
+  });
+
+  it('the leases that ended long enough ago leave no row, nor do those released', async () => {
+    const { leases } = store;
+    const names = () => database.prepare('select name from leases order by name').all();
+    database.exec('delete from leases');
+    for (const name of ['ended', 'held', 'released']) await leases.take(name, 'token', 60_000);
+    await leases.release('released', 'token');
+    database.exec(`update leases set ends_at = ends_at - 90000 where name = 'ended'`);
+    await leases.removeEnded(60_000);
+    expect(names()).toEqual([{ name: 'ended' }, { name: 'held' }]);
+    await leases.removeEnded(1000);
+    expect(names()).toEqual([{ name: 'held' }]);
   });
 
   it('a checkpoint is called before each operation that writes', async () => {

@@ -2,9 +2,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createSqliteStore } from '../../../src/database/sqlite/node.ts';
+import { testLeaseStore } from './leases.contract.ts';
 import { testMetadataStore } from './metadata-store.contract.ts';
 
-testMetadataStore({
+const file = {
   name: 'a file of SQLite',
   async create() {
     const directory = await mkdtemp(join(tmpdir(), 'snowcap-index-'));
@@ -13,11 +14,16 @@ testMetadataStore({
       remove: () => rm(directory, { recursive: true, force: true }),
     };
   },
-});
+};
 
-testMetadataStore({
+const memory = {
   name: 'SQLite in memory',
   notShared: 'each handle on :memory: is an index of its own, gone when it is closed',
   create: () =>
     Promise.resolve({ open: () => createSqliteStore({ path: ':memory:' }), remove: () => Promise.resolve() }),
-});
+};
+
+for (const subject of [file, memory]) {
+  testMetadataStore(subject);
+  testLeaseStore(subject);
+}

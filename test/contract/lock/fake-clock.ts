@@ -9,10 +9,23 @@ export interface FakeClock extends Clock {
   advance(milliseconds: number): Promise<void>;
   /** Sleepers that were neither woken nor aborted. */
   readonly sleeping: number;
+  /** How many of them sleep for just so many milliseconds. */
+  sleepingFor(milliseconds: number): number;
+  /** From now on time passes there too, before any sleeper here is woken. */
+  attach(elsewhere: Elsewhere): void;
+}
+
+/** Something outside of the process, which has a clock of its own. */
+export interface Elsewhere {
+  /** Lets time pass. */
+  elapse(milliseconds: number): Promise<void>;
+  /** Whether it is still at work for somebody in the process. */
+  busy(): boolean;
 }
 
 interface Sleeper {
   readonly at: number;
+  readonly milliseconds: number;
   readonly wake: () => void;
 }
 
@@ -20,6 +33,20 @@ interface Sleeper {
 export function createFakeClock(start = 1_700_000_000_000): FakeClock {
   let now = start;
   const sleepers = new Set<Sleeper>();
+  let elsewhere: Elsewhere | null = null;
+
+  /** Lets every promise that is ready run, those that they make ready, and what is asked of elsewhere. */
+  async function settle(): Promise<void> {
+    do await turn();
+    while (elsewhere?.busy() === true);
+    await turn();
+  }
+
+  async function moveTo(time: number): Promise<void> {
+    if (time <= now) return;
+    await elsewhere?.elapse(time - now);
+    now = time;
+  }
 
   return {
     now: () => now,
@@ -35,6 +62,7 @@ export function createFakeClock(start = 1_700_000_000_000): FakeClock {
         };
         const sleeper: Sleeper = {
           at: now + milliseconds,
+          milliseconds,
           wake: () => {
             sleepers.delete(sleeper);
             signal?.removeEventListener('abort', abort);
@@ -50,21 +78,25 @@ export function createFakeClock(start = 1_700_000_000_000): FakeClock {
       for (;;) {
         const next = [...sleepers].sort((a, b) => a.at - b.at)[0];
         if (next === undefined || next.at > end) break;
-        now = Math.max(now, next.at);
+        await moveTo(next.at);
         next.wake();
         await settle();
       }
-      now = end;
+      await moveTo(end);
       await settle();
     },
     get sleeping() {
       return sleepers.size;
     },
+    sleepingFor: (milliseconds) =>
+      [...sleepers].filter((sleeper) => sleeper.milliseconds === milliseconds).length,
+    attach(place) {
+      elsewhere = place;
+    },
   };
 }
 
-/** Lets every promise that is ready run, and those that they make ready. */
-function settle(): Promise<void> {
+function turn(): Promise<void> {
   return new Promise((resolve) => {
     setImmediate(resolve);
   });

@@ -23,6 +23,8 @@ interface Plan {
   readonly outcome: 'verified' | 'failed';
   /** The spool takes no more than so many thousandths of the body. */
   readonly spoolLimit: number | null;
+  /** There is no spool at all. */
+  readonly unspooled?: boolean;
   readonly readers: readonly ReaderPlan[];
   readonly producerPause: number;
 }
@@ -63,7 +65,8 @@ async function run(plan: Plan): Promise<void> {
     plan.spoolLimit === null ? {} : { fileLimit: Math.floor((body.length * plan.spoolLimit) / 1000) },
   );
   const events = { discarded: 0, unread: 0 };
-  const flight = new Flight(await spool.create('body'), plan.sizeKnown ? body.length : null, {
+  const file = plan.unspooled === true ? null : await spool.create('body');
+  const flight = new Flight(file, plan.sizeKnown ? body.length : null, {
     onUnread: () => (events.unread += 1),
     onDiscarded: () => (events.discarded += 1),
   });
@@ -148,6 +151,27 @@ describe('a flight', () => {
       }),
       { numRuns: 100, endOnFailure: true },
     );
+  });
+
+  it('without a spool gives those who are there before the first byte all of it', async () => {
+    await fc.assert(
+      fc.asyncProperty(plans, async (plan) => {
+        const readers = plan.readers.map((reader) => ({ ...reader, joinsBefore: 0 }));
+        await run({ ...plan, readers, unspooled: true });
+      }),
+      { numRuns: 100, endOnFailure: true },
+    );
+  });
+
+  it('without a spool cannot be joined later, nor once it is over', async () => {
+    const flight = new Flight(null, 200_000, { onUnread: () => undefined, onDiscarded: () => undefined });
+    expect([flight.isSpooled, flight.joinable, flight.isUnread]).toEqual([false, true, true]);
+    await flight.append(noise(1000, 1));
+    expect(flight.joinable).toBe(false);
+    expect(flight.fail(FAILURE)).toBe(true);
+    expect(flight.fail(FAILURE)).toBe(false);
+    flight.finish();
+    expect(flight.joinable).toBe(false);
   });
 
   it('says when the last reader left before the end, and frees the spool only after the last reader', async () => {
