@@ -215,6 +215,38 @@ describe('an environment between invocations', () => {
   });
 });
 
+describe('work that no client waits for', () => {
+  it('is handed to another invocation, and done there: an xz body is decoded after it was given', async () => {
+    const { url, service } = await start(URL_SET_UP);
+    const path = await signedPath({ size: 100_000, compression: 'xz', prose: true });
+    publish(upstream, path);
+    expect((await download(`${url}/${path.hash}.narinfo`)).status).toBe(200);
+    expect((await download(`${url}/${path.url}`)).bytes.equals(path.body)).toBe(true);
+    await service.settled();
+    expect(service.asyncInvocations).toEqual([
+      { event: { kind: 'verify', key: path.url }, end: { kind: 'done' } },
+    ]);
+    expect(service.output).toMatch(/"job":"verify".*"outcome":"done"/);
+  });
+
+  it('stores a NAR that it is told to store', async () => {
+    const { url, service } = await start(URL_SET_UP);
+    const path = await published(100_000);
+    expect((await download(`${url}/${path.hash}.narinfo`)).status).toBe(200);
+    expect(await service.invoke({ kind: 'fill', key: path.url })).toEqual({ kind: 'done' });
+    await upstream.down();
+    expect((await download(`${url}/${path.url}`)).bytes.equals(path.body)).toBe(true);
+  });
+
+  it('fails where it should be tried again', async () => {
+    const { url, service } = await start(URL_SET_UP);
+    const path = await published(100_000);
+    expect((await download(`${url}/${path.hash}.narinfo`)).status).toBe(200);
+    publish(upstream, path, { status: 500, body: 'not now' });
+    expect(await service.invoke({ kind: 'fill', key: path.url })).toMatchObject({ kind: 'failed' });
+  });
+});
+
 describe('other events', () => {
   it('does the work of a start where it is told to', async () => {
     const { service, storage } = await start(URL_SET_UP);

@@ -16,7 +16,8 @@ export async function beginBody(response: Response, limit: number): Promise<Begu
   const announced = announcedSize(response);
   const chunks: Uint8Array[] = [];
   let size = 0;
-  const reader = response.body?.getReader() ?? null;
+  const body: ReadableStream<Uint8Array> | null = response.body;
+  const reader = body?.getReader() ?? null;
   while (reader !== null) {
     if (size > limit || (announced !== null && announced > limit)) return { chunks, size, rest: reader };
     const { done, value } = await reader.read();

@@ -8,8 +8,9 @@ import { createApp } from '../../server/app.ts';
 import { noMetrics } from '../../telemetry/metrics.ts';
 import type { BufferedLogger } from '../../telemetry/pino-logger.ts';
 import { createUpstreamMemory } from '../../upstream/upstream-memory.ts';
-import { createNodePlatform } from '../node/node-platform.ts';
+import { createNodePlatform, type NodePlatform } from '../node/node-platform.ts';
 import { openDrivers } from '../node/open-drivers.ts';
+import { openTracing } from '../open-tracing.ts';
 import { cacheSettingsOf, createSigners, upstreamSettingsOf, wireServices } from '../services.ts';
 
 /** What an environment of Lambda keeps from one invocation to the next: connections, and what is remembered. */
@@ -49,18 +50,32 @@ export async function openEnvironment(
   { logger, version, schedule }: EnvironmentOptions,
 ): Promise<LambdaEnvironment> {
   const base = createNodePlatform(logger, noMetrics);
+  let current: NodePlatform = base;
+  const tracing = await openTracing(config, {
+    version,
+    logger,
+    metrics: noMetrics,
+    exporting: { kind: 'invocations', defer: (work) => current.defer('send spans', work) },
+  });
   const { secretKeys, ...drivers } = await openDrivers(config, base, version);
   const signers = await createSigners(secretKeys);
   const upstreams = createUpstreamMemory(upstreamSettingsOf(config), () => base.random());
-  const memory = createCacheMemory(cacheSettingsOf(config, 'lambda'), { ...base, fillsOutliveClients: false });
+  const memory = createCacheMemory(cacheSettingsOf(config, 'lambda'), {
+    ...base,
+    fillsOutliveClients: false,
+  });
   return {
     logger,
     begin(remainingMs) {
-      const { settled, ...rest } = createNodePlatform(logger, noMetrics);
-      const platform: Platform = { ...rest, fillsOutliveClients: false, schedule };
+      const own = createNodePlatform(logger, noMetrics, undefined, tracing?.tracer);
+      current = own;
+      const platform: Platform = { ...own, fillsOutliveClients: false, schedule };
       // In this thread: there is one request at a time, and no other whose answer would wait.
-      const own = { ...drivers, runtime: 'lambda' as const, platform, digestNar };
-      const services = wireServices(config, own, { signers, upstreams });
+      const services = wireServices(
+        config,
+        { ...drivers, runtime: 'lambda', platform, digestNar },
+        { signers, upstreams },
+      );
       const cache = createCache(services, memory);
       const { deadline, clear } = deadlineIn(remainingMs - RESERVE_MS);
       // Also what an answer waits for.
@@ -77,7 +92,7 @@ export async function openEnvironment(
         fetch: (request) => app.fetch(request),
         async end() {
           await cache.drain(deadline);
-          await Promise.race([settled(), whenAborted(deadline)]);
+          await Promise.race([own.settled(), whenAborted(deadline)]);
           await services.upstreams.close();
           clear();
           await logger.flush();

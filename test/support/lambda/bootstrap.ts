@@ -92,7 +92,8 @@ async function loadHandler(): Promise<Handler> {
   const [file = '', name = ''] = (process.env['_HANDLER'] ?? '').split('.');
   const place = join(process.env['LAMBDA_TASK_ROOT'] ?? '', `${file}.mjs`);
   const module: unknown = await import(pathToFileURL(place).href);
-  const handler = typeof module === 'object' && module !== null ? Reflect.get(module, name) : undefined;
+  const handler: unknown =
+    typeof module === 'object' && module !== null ? Reflect.get(module, name) : undefined;
   if (typeof handler !== 'function') throw new Error(`${file}.mjs exports no function ${name}`);
   return handler as Handler;
 }

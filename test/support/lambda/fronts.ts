@@ -71,6 +71,7 @@ export function functionUrl(outgoing: ServerResponse, options: FrontOptions): In
 
 /** An HTTP API (API Gateway v2) with payload format 2.0: it answers when it has the whole, of 6 MB at most. */
 export function httpApi(outgoing: ServerResponse): InvocationAnswer {
+  const bodiless = (status: number): boolean => outgoing.req.method === 'HEAD' || status === 304;
   const pieces: Buffer[] = [];
   const fail = (): void => {
     outgoing.writeHead(500, { 'Content-Type': 'application/json' });
@@ -88,7 +89,7 @@ export function httpApi(outgoing: ServerResponse): InvocationAnswer {
         const lower = name.toLowerCase();
         if (!OWN_HEADERS.has(lower) && lower !== 'content-length') outgoing.setHeader(name, value);
       }
-      outgoing.writeHead(statusCode, statusCode === 304 ? {} : { 'Content-Length': bytes.length });
+      outgoing.writeHead(statusCode, bodiless(statusCode) ? {} : { 'Content-Length': bytes.length });
       outgoing.end(bytes);
     },
   };
