@@ -2,7 +2,6 @@ import type { Platform } from '../platform.ts';
 import { type AdoptionMemory, createAdoptionMemory } from './adoption.ts';
 import { type BucketTrustMemory, createBucketTrustMemory } from './bucket-trust.ts';
 import { type Budget, createBudget } from './budget.ts';
-import type { LocksMemory } from './fill/fill-lock.ts';
 import { createDistrustMemory, type DistrustMemory } from './fill/sources.ts';
 import { createUnlistableMemory, type UnlistableMemory } from './get-listing.ts';
 import { createNarInfoMemory, type NarInfoMemory } from './get-nar-info.ts';
@@ -31,7 +30,6 @@ export interface CacheMemory {
   readonly unlistable: UnlistableMemory;
   readonly bucketTrust: BucketTrustMemory;
   readonly scheduled: ScheduleMemory;
-  readonly locks: LocksMemory;
 }
 
 /**
@@ -66,6 +64,5 @@ export function createCacheMemory(
     unlistable: createUnlistableMemory(),
     bucketTrust: createBucketTrustMemory(),
     scheduled: createScheduleMemory(),
-    locks: { well: true },
   };
 }

@@ -16,7 +16,8 @@ import type { Transport } from './transport.ts';
 import { Upstream } from './upstream.ts';
 import { createUpstreamMemory } from './upstream-memory.ts';
 import type { UpstreamMemory } from './upstream-memory.ts';
-import type { Credentials, Exchanged, UpstreamServices } from './upstream.ts';
+import type { Credentials, UpstreamServices } from './upstream.ts';
+import type { Exchanged } from './upstream-request.ts';
 import { ownCredentials } from './upstream-url.ts';
 import type { UpstreamConfig } from './upstream-url.ts';
 import type {

@@ -12,6 +12,7 @@ import { DeadlineError } from './race.ts';
 import { blamesRequest } from './request-blame.ts';
 import { leave } from './response-body.ts';
 import type { UpstreamSettings } from './settings.ts';
+import type { Exchanged, UpstreamRequest } from './upstream-request.ts';
 import type { UpstreamMemory } from './upstream-memory.ts';
 import { TransportError } from './transport.ts';
 import type { Transport, TransportResponse } from './transport.ts';
@@ -38,27 +39,6 @@ export interface Credentials {
   readonly user: string;
   readonly password: string;
 }
-
-export interface UpstreamRequest<T> {
-  /** For metrics, and for the patience with its headers. */
-  readonly kind: 'narinfo' | 'nar';
-  readonly method: 'GET' | 'HEAD';
-  readonly url: URL;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly signal?: AbortSignal | undefined;
-  /**
-   * Makes the result of an answer with status 200, 206 or 416. It owns the body. A `TransportError` from
-   * it is retried.
-   *
-   * @throws InvalidAnswerError where the answer makes no sense
-   */
-  read(response: TransportResponse): Promise<T>;
-}
-
-export type Exchanged<T> =
-  | { readonly kind: 'read'; readonly value: T }
-  | { readonly kind: 'missing' }
-  | { readonly kind: 'fault'; readonly fault: UpstreamFault };
 
 /** The priority of an upstream that says none: the one of cache.nixos.org, so that it ranks beside it. */
 const UNKNOWN_PRIORITY = 40;

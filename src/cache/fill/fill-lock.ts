@@ -29,29 +29,13 @@ const LEASE_MS = 60_000;
 /** What a lock service may take beyond the wait for a holder: to say no, to extend, and to take a lock back. */
 const GRACE_MS = 1_000;
 
-/** Whether the locks answered when they were last asked in this process. */
-export interface LocksMemory {
-  well: boolean;
-}
-
-export function createFillLocks(
-  { locks, platform }: Pick<CacheServices, 'locks' | 'platform'>,
-  memory: LocksMemory,
-): FillLocks {
+export function createFillLocks({ locks, platform }: Pick<CacheServices, 'locks' | 'platform'>): FillLocks {
   const { clock, logger, metrics } = platform;
 
-  function answered(): void {
-    if (!memory.well) logger.info('The locks answer again: fills are coordinated');
-    memory.well = true;
-  }
-
-  /** One line when they go, not one for each fill. */
+  /** The driver has one line for when they go and one for when they are back; here each fill would have its own. */
   function failed(operation: string, key: string, error: unknown): void {
     metrics.count('snowcap_lock_faults_total', { operation });
-    const message = 'The locks are at fault: fills go on without';
-    if (memory.well) logger.warn(message, { operation, key, error });
-    else logger.debug(message, { operation, key, error });
-    memory.well = false;
+    logger.debug('The locks are at fault: a fill goes on without', { operation, key, error });
   }
 
   /** @throws Error where the work takes longer than `milliseconds` */
@@ -110,7 +94,6 @@ export function createFillLocks(
       const asked = (async () => await locks.acquire(`fill:${key}`, options))();
       try {
         const lease = await within(waitMs + GRACE_MS, asked);
-        answered();
         return lease === null ? { kind: 'taken' } : held(key, lease);
       } catch (error) {
         // What comes late is nobody's.

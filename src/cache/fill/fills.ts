@@ -48,7 +48,7 @@ export function createFills(
     FillContext,
     'paths' | 'sources' | 'verification' | 'schedule' | 'onPathsChanged' | 'onPresent'
   >,
-  { buffers, spoolSpace, locks }: Pick<CacheMemory, 'buffers' | 'spoolSpace' | 'locks'>,
+  { buffers, spoolSpace }: Pick<CacheMemory, 'buffers' | 'spoolSpace'>,
 ): Fills {
   const { platform } = services;
   const { metrics } = platform;
@@ -58,7 +58,7 @@ export function createFills(
   const context: FillContext = {
     ...parts,
     services,
-    locks: createFillLocks(services, locks),
+    locks: createFillLocks(services),
     buffers,
     spoolSpace,
     onEnd: (result) => {
