@@ -27,14 +27,14 @@ export type FunctionEvent =
   /** `{"kind":"start-up"}`, by who deploys it: what a process would do when it starts. */
   | { readonly kind: 'start-up' };
 
-const JOBS: Readonly<Record<string, BackgroundJob['kind']>> = { fill: 'fill', verify: 'verify' };
+const JOBS: readonly BackgroundJob['kind'][] = ['fill', 'verify'];
 
 /** @throws Error for any other event, without what it holds */
 export function parseEvent(event: unknown): FunctionEvent {
   if (isHttpEvent(event)) return { kind: 'http', event };
   const kind = textOf(event, 'kind');
   if (kind === 'start-up') return { kind };
-  const job = JOBS[kind ?? ''];
+  const job = JOBS.find((name) => name === kind);
   const key = textOf(event, 'key');
   if (job === undefined || key === null) {
     throw new Error(

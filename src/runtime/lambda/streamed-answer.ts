@@ -47,28 +47,29 @@ export async function sendStreamed(
   });
   // The head goes with the first write, so there must be one.
   if (begun.size === 0 && begun.rest === null) target.write('');
-  for (const chunk of begun.chunks) await written(target, chunk);
-  if (begun.rest !== null) await sendRest(begun, begun.rest, target, announcedSize(answer));
+  try {
+    for (const chunk of begun.chunks) await written(target, chunk);
+    if (begun.rest !== null) await sendRest(begun.rest, begun.size, target, announcedSize(answer));
+  } catch (error) {
+    await begun.rest?.cancel(error).catch(() => undefined);
+    throw error;
+  }
   target.end();
 }
 
+/** @param size bytes that were sent before */
 async function sendRest(
-  { size }: BegunBody,
   rest: ReadableStreamDefaultReader<Uint8Array>,
+  size: number,
   target: ResponseStream,
   announced: number | null,
 ): Promise<void> {
   let sent = size;
-  try {
-    for (;;) {
-      const { done, value } = await rest.read();
-      if (done) break;
-      sent += value.length;
-      await written(target, value);
-    }
-  } catch (error) {
-    await rest.cancel(error).catch(() => undefined);
-    throw error;
+  for (;;) {
+    const { done, value } = await rest.read();
+    if (done) break;
+    sent += value.length;
+    await written(target, value);
   }
   assertSize(sent, announced);
 }
