@@ -23,20 +23,30 @@ const REQUIRE = [
 /** What sources read beside themselves, and where it lies in the bundle. */
 const BESIDE: readonly (readonly [inSource: RegExp, inBundle: string])[] = [
   [
-    /new URL\('(?:\.\.\/)+drizzle\/([a-z]+)', import\.meta\.url\)/g,
-    "new URL('./drizzle/$1', import.meta.url)",
+    /new URL\((['`])(?:\.\.\/)+drizzle\/([^'`]+)\1, import\.meta\.url\)/g,
+    'new URL($1./drizzle/$2$1, import.meta.url)',
   ],
   [/import\.meta\.resolve\('xz-decompress'\)/g, "new URL('./xz-decompress.js', import.meta.url).href"],
 ];
 
 const readBeside: Plugin = {
   name: 'read-beside',
-  setup({ onLoad }) {
+  setup({ onLoad, onEnd }) {
+    const found = new Set<RegExp>();
     onLoad({ filter: /\/src\/(database|nar)\/.*\.ts$/ }, async ({ path }) => {
-      const source = await readFile(path, 'utf8');
-      const contents = BESIDE.reduce((text, [from, to]) => text.replace(from, to), source);
+      let contents = await readFile(path, 'utf8');
+      for (const [from, to] of BESIDE) {
+        if (contents.search(from) !== -1) found.add(from);
+        contents = contents.replaceAll(from, to);
+      }
       return { contents, loader: 'ts' };
     });
+    // A source that was written anew must not read from nowhere when it is deployed.
+    onEnd(() => ({
+      errors: BESIDE.filter(([from]) => !found.has(from)).map(([from]) => ({
+        text: `No source has ${from.source} any more`,
+      })),
+    }));
   },
 };
 
