@@ -24,7 +24,11 @@ const DRIVERS = ['^src/(storage|database|lock|spool|telemetry)/', '^src/upstream
 const EACH_DRIVER = [
   '^src/storage/file',
   '^src/storage/memory',
+  '^src/storage/r2',
+  '^src/storage/s3/',
   '^src/database/sqlite/',
+  '^src/database/postgres/',
+  '^src/database/mysql/',
   '^src/lock/local',
   '^src/lock/database',
   '^src/lock/redis/',
@@ -45,11 +49,23 @@ const CLI = '^src/cli/';
 const VENDOR = '(^|/)node_modules/';
 
 /** Drivers that need no Node: type-checked without its types (tsconfig.portable.json), and held to that here too. */
-const PORTABLE_DRIVERS = ['^src/storage/memory\\.ts$', '^src/lock/(?!redis/tcp\\.ts$)'];
+const PORTABLE_DRIVERS = [
+  '^src/storage/(memory|r2[a-z-]*)\\.ts$',
+  '^src/storage/s3/',
+  // D1, and what it shares with node:sqlite.
+  '^src/database/sqlite/(d1|compile|executor|leases|reads|schema|store|writes)\\.ts$',
+  '^src/database/postgres/',
+  '^src/database/(compile|database-url|index-store|leases|migrations|operation|reads|retry|rows|server-store|tables)\\.ts$',
+  '^src/lock/(?!redis/tcp\\.ts$)',
+];
 /** Node modules that Workers implement too, behind one file each. */
-const SHARED_NODE_MODULES = ['^src/nar/sha256\\.ts$', '^src/nar/decompress/zlib\\.ts$'];
+const SHARED_NODE_MODULES = [
+  '^src/nar/sha256\\.ts$',
+  '^src/nar/decompress/zlib\\.ts$',
+  '^src/storage/s3/digest\\.ts$',
+];
 /** Files that a runtime other than Node replaces by one of its own. */
-const FOR_NODE = ['^src/nar/xz-module-node\\.ts$'];
+const FOR_NODE = ['^src/nar/xz-module-node\\.ts$', '^src/storage/s3/for-node\\.ts$'];
 
 /** What each part may import of `src`, besides itself. The order is the direction: later ones see earlier ones. */
 const PARTS = [
@@ -73,6 +89,10 @@ const VENDORS = [
   { library: '@noble/ed25519', files: [NIX] },
   { library: 'xz-decompress', files: [NAR] },
   { library: 'drizzle-orm', files: ['^src/database/'] },
+  { library: '@aws-sdk/client-s3', files: ['^src/storage/s3/'] },
+  { library: '@aws-sdk/s3-request-presigner', files: ['^src/storage/s3/'] },
+  { library: 'postgres', files: ['^src/database/postgres/'] },
+  { library: 'mysql2', files: ['^src/database/mysql/'] },
   { library: 'undici', files: ['^src/upstream/undici-'] },
   { library: 'pino', files: ['^src/telemetry/'] },
   { library: 'pino-pretty', files: ['^src/telemetry/'] },

@@ -1,6 +1,8 @@
+import { cloudflareTest } from '@cloudflare/vitest-plugin';
 import { defineConfig } from 'vitest/config';
 import type { ViteUserConfig } from 'vitest/config';
 import type { Reporter } from 'vitest/node';
+import { runTool } from './test/support/workerd-tools.ts';
 
 const [major = 0] = process.versions.node.split('.').map(Number);
 if (major < 24) {
@@ -19,10 +21,46 @@ const SUITES = {
   laws: 120_000,
   conformance: 300_000,
   runtime: 300_000,
+  workerd: 120_000,
 } as const;
 
-/** The suites in which Nix copies the closure, which is made once for all of their files. */
-const WITH_CLOSURE: readonly string[] = ['conformance', 'runtime'];
+/** Files of other suites that a suite runs too. */
+const MORE_FILES: Readonly<Record<string, readonly string[]>> = {
+  // What knows no runtime must do the same in each: formats, decoders, and the core where it is tested over fakes.
+  workerd: [
+    'test/unit/nix/!(nix-interop).test.ts',
+    'test/unit/nar/{reader,listing,digest}.test.ts',
+    'test/unit/cache/{budget,flight,streams,wait-for-other}.test.ts',
+    'test/unit/server/{answer,conditions,observe}.test.ts',
+    'test/unit/upstream/{find-nar-info,nar-info-race,netrc,open-nar,retries-and-circuit,upstream-url}.test.ts',
+  ],
+};
+
+/** What some suites need once, before their first test. */
+const SETUPS: Readonly<Record<string, readonly string[]>> = {
+  conformance: ['test/support/closure-setup.ts'],
+  runtime: ['test/support/closure-setup.ts'],
+  workerd: ['test/support/workerd-setup.ts'],
+};
+
+/**
+ * The suite `workerd` runs inside the runtime of Cloudflare Workers, module by module, with a local bucket and a
+ * local database. It needs no account, its Workers have no network, and nothing is written outside the temporary
+ * directory.
+ */
+const workerd = cloudflareTest({
+  // Else each connection that a test breaks is logged with a stack of the runtime's.
+  verbose: false,
+  miniflare: {
+    compatibilityDate: '2026-11-02',
+    compatibilityFlags: ['nodejs_compat'],
+    r2Buckets: ['BUCKET'],
+    d1Databases: ['DB'],
+    modulesRules: [{ type: 'CompiledWasm', include: ['**/*.wasm'] }],
+    serviceBindings: { TOOLS: runTool },
+    outboundService: () => new Response('The tests have no network', { status: 599 }),
+  },
+});
 
 /** Lists at the end every test that did not run, with the reason given to `skip`: a skip must not pass unseen. */
 const skippedTests: Reporter = {
@@ -59,13 +97,16 @@ const config: ViteUserConfig = defineConfig({
     reporters: [skippedTests, 'default', totals],
     projects: Object.entries(SUITES).map(([name, testTimeout]) => ({
       extends: true,
+      plugins: name === 'workerd' ? [workerd] : [],
       test: {
         name,
-        include: [`test/${name}/**/*.test.ts`],
+        // A runtime for each file would take longer to start than the tests.
+        isolate: name !== 'workerd',
+        include: [`test/${name}/**/*.test.ts`, ...(MORE_FILES[name] ?? [])],
         testTimeout,
         hookTimeout: Math.max(60_000, testTimeout),
         teardownTimeout: 20_000,
-        globalSetup: WITH_CLOSURE.includes(name) ? ['test/support/closure-setup.ts'] : [],
+        globalSetup: [...(SETUPS[name] ?? [])],
       },
     })),
   },

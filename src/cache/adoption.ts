@@ -10,7 +10,7 @@ import type { CacheServices } from './services.ts';
 export interface Adoption {
   /** This key was just answered from storage. */
   hit(key: string): void;
-  /** The index has this key as present: hits need no look. */
+  /** The index has this key as present, or is about to: hits need no look. */
   known(key: string): void;
 }
 

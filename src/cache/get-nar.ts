@@ -191,6 +191,8 @@ async function fromFill(
     case 'missing':
       return { kind: 'missing' };
     case 'stored':
+      // By one who is about to write the index: there is nothing to adopt.
+      parts.adoption.known(request.key);
       return 'look again';
     case 'unclaimed':
       return await parts.passage.unclaimed(request);

@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { registerConfig } from './config.ts';
 import type { CliContext } from './context.ts';
 import { registerKey } from './key.ts';
+import { registerMigrate } from './migrate.ts';
 import { registerNar } from './nar.ts';
 import { registerServe } from './serve.ts';
 
@@ -24,6 +25,7 @@ export function createProgram(context: CliContext): Command {
   registerServe(program, context);
   registerKey(program, context);
   registerConfig(program, context);
+  registerMigrate(program, context);
   registerNar(program, context);
   return program;
 }

@@ -7,9 +7,10 @@ import type { Setting, SettingName } from '../config/setting.ts';
 import type { CliContext } from './context.ts';
 import { Failure } from './failure.ts';
 
-/** Gives the command one flag for each setting that has one. */
-export function addSettingsFlags(command: Command): Command {
+/** Gives the command one flag for each setting that has one, or for those that are named. */
+export function addSettingsFlags(command: Command, names?: readonly SettingName[]): Command {
   for (const setting of SETTINGS) {
+    if (names !== undefined && !names.includes(setting.name)) continue;
     if (setting.flag !== null) command.addOption(settingOption(setting, setting.flag));
   }
   return command;

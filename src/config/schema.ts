@@ -88,7 +88,7 @@ export const configSchema: z.ZodType<Config, SettingTexts> = z
     OTEL_EXPORTER_OTLP_ENDPOINT: setting(parseCollector).nullable(),
     OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: setting(parseCollector).nullable(),
     OTEL_EXPORTER_OTLP_HEADERS: setting(parsePairs).nullable(),
-    OTEL_SERVICE_NAME: setting((text) => text),
+    OTEL_SERVICE_NAME: setting((text) => text).nullable(),
     OTEL_RESOURCE_ATTRIBUTES: setting(parsePairs).nullable(),
     OTEL_TRACES_SAMPLER: setting(parseSampler),
     OTEL_TRACES_SAMPLER_ARG: setting(parseRatio),

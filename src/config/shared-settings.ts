@@ -93,7 +93,8 @@ export const SHARED_SETTINGS: SettingTable<SharedSettingName> = {
   OTEL_SERVICE_NAME: {
     flag: null,
     placeholder: '<name>',
-    default: 'snowcap',
+    default: null,
+    defaultText: '`service.name` of the attributes, else `snowcap`',
     description: 'Name of the service in traces',
   },
   OTEL_RESOURCE_ATTRIBUTES: {

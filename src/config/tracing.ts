@@ -7,7 +7,7 @@ export interface TracingSettings {
   readonly endpoint: string | null;
   readonly tracesEndpoint: string | null;
   readonly headers: Readonly<Record<string, string>> | null;
-  readonly serviceName: string;
+  readonly serviceName: string | null;
   readonly resourceAttributes: Readonly<Record<string, string>> | null;
   readonly sampler: Omit<SamplerConfig, 'ratio'>;
   readonly ratio: number;
@@ -19,11 +19,12 @@ export function tracingOf(settings: TracingSettings): TracingConfig | null {
   // The general endpoint is a base: https://opentelemetry.io/docs/specs/otel/protocol/exporter/#endpoint-urls-for-otlphttp
   const place = tracesEndpoint ?? (endpoint === null ? null : `${endpoint.replace(/\/+$/, '')}/v1/traces`);
   if (settings.disabled || place === null) return null;
+  const attributes = settings.resourceAttributes ?? {};
   return {
     endpoint: place,
     headers: settings.headers ?? {},
-    serviceName: settings.serviceName,
-    resourceAttributes: settings.resourceAttributes ?? {},
+    serviceName: settings.serviceName ?? attributes['service.name'] ?? 'snowcap',
+    resourceAttributes: attributes,
     sampler: { ...sampler, ratio: settings.ratio },
   };
 }

@@ -23,6 +23,29 @@ const PKCS8_PREFIX: readonly number[] = [
   0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
 ];
 
+/**
+ * The encodings of the points of small order, in hex, without the sign bit and in all the forms that a decoder may
+ * take: 0, 1, the two of order 8, -1, and 0 and 1 once more with the prime added.
+ */
+const SMALL_ORDER: ReadonlySet<string> = new Set([
+  '0000000000000000000000000000000000000000000000000000000000000000',
+  '0100000000000000000000000000000000000000000000000000000000000000',
+  '26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05',
+  'c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a',
+  'ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
+  'edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
+  'eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
+]);
+
+/**
+ * Whether it is a point that needs no secret to sign for. WebCrypto is to refuse these
+ * (https://wicg.github.io/webcrypto-secure-curves/#ed25519-operations), as Node's does, but that of Workers does not.
+ */
+function hasSmallOrder(point: Uint8Array): boolean {
+  const hex = [...point].map((byte, at) => (at === 31 ? byte & 0x7f : byte).toString(16).padStart(2, '0'));
+  return SMALL_ORDER.has(hex.join(''));
+}
+
 /** The implementation of the runtime. */
 export function webCryptoEd25519(subtle: typeof crypto.subtle = crypto.subtle): Ed25519 {
   const importSeed = (seed: Uint8Array, extractable: boolean) =>
@@ -40,10 +63,13 @@ export function webCryptoEd25519(subtle: typeof crypto.subtle = crypto.subtle): 
       return async (message) => new Uint8Array(await subtle.sign('Ed25519', key, new Uint8Array(message)));
     },
     async verifier(publicKey) {
+      if (hasSmallOrder(publicKey)) return () => Promise.resolve(false);
       try {
         const key = await subtle.importKey('raw', new Uint8Array(publicKey), 'Ed25519', false, ['verify']);
-        return (message, signature) =>
-          subtle.verify('Ed25519', key, new Uint8Array(signature), new Uint8Array(message));
+        return async (message, signature) => {
+          if (signature.length !== 64 || hasSmallOrder(signature.subarray(0, 32))) return false;
+          return subtle.verify('Ed25519', key, new Uint8Array(signature), new Uint8Array(message));
+        };
       } catch (error) {
         if (error instanceof DOMException && error.name === 'DataError') return () => Promise.resolve(false);
         throw error;

@@ -49,8 +49,9 @@ export interface BlobStore {
   sweep(olderThan: number): Promise<SweepResult>;
 
   /**
-   * A URL from which anybody can GET (or HEAD) this object without credentials, ranges included, whether it is there
-   * or not: makes no request. Absent where the store cannot be reached by clients.
+   * A URL from which anybody can GET this object without credentials, ranges included, whether it is there
+   * or not: makes no request. A HEAD of it may be refused: what S3 signs is one method. Absent where the store cannot
+   * be reached by clients.
    *
    * @param options.expiresInSeconds the longest that the URL works; less where the credentials behind it end sooner
    * @throws StorageError

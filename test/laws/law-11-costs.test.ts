@@ -33,7 +33,8 @@ const COSTS = {
   },
   'NAR, cold, stored first and redirected to': {
     storage: { head: 3, put: 2 },
-    index: { getNar: 2, getPath: 1, markPresent: 1 },
+    // The access is recorded after the answer, once an hour, where no process lives on to do it for many at once.
+    index: { getNar: 2, getPath: 1, markPresent: 1, touch: 1 },
     locks: 2,
     upstream: 1,
   },

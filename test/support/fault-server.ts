@@ -264,7 +264,7 @@ async function send(
 }
 
 /** Resolves when more can be written, or when nobody is there any more to read it. */
-function drained(response: ServerResponse): Promise<void> {
+export function drained(response: ServerResponse): Promise<void> {
   return new Promise((resolve) => {
     const go = (): void => {
       response.off('drain', go);

@@ -2,10 +2,13 @@
 // types of Node. Included by tsconfig.portable.json only.
 
 declare module 'node:crypto' {
-  export function createHash(algorithm: 'sha256'): {
-    update(bytes: Uint8Array): unknown;
+  interface Hash {
+    update(bytes: Uint8Array): Hash;
     digest(): Uint8Array;
-  };
+    digest(encoding: 'hex' | 'base64'): string;
+  }
+
+  export function createHash(algorithm: 'sha256' | 'md5'): Hash;
 }
 
 declare module 'node:zlib' {
@@ -15,6 +18,7 @@ declare module 'node:zlib' {
     write(chunk: Uint8Array, done: (error?: Error | null) => void): boolean;
     end(): unknown;
     destroy(): unknown;
+    _read(size: number): void;
     on(event: 'readable' | 'end', listener: () => void): unknown;
     on(event: 'error', listener: (error: Error) => void): unknown;
   }
@@ -34,5 +38,9 @@ declare module 'node:zlib' {
 }
 
 declare module 'node:fs/promises' {
-  export function readFile(path: URL, encoding: 'utf8'): Promise<string>;
+  export function readFile(path: string, encoding: 'utf8'): Promise<string>;
+}
+
+declare module 'node:url' {
+  export function fileURLToPath(url: string): string;
 }

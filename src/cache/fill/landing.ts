@@ -124,9 +124,10 @@ export class Landing {
 
   async #receive(): Promise<void> {
     const { flight } = this;
-    const { room, verifier } = this.#parts;
+    const { room, verifier, cancel } = this.#parts;
     const { maxBodySize } = this.#context.services.settings;
     for await (const chunk of this.#wholeBody()) {
+      cancel.signal.throwIfAborted();
       if (flight.written + chunk.length > room.bytes) {
         throw new BodyMismatchError('size', `${this.#key} is larger than any encoding of its NAR`);
       }

@@ -1,9 +1,9 @@
 import { sql } from 'drizzle-orm';
 import type { LeaseStore } from '../lease-store.ts';
-import { build, columns, compile, type Compiled, value } from './compile.ts';
-import type { SqliteExecutor, SqliteStatement } from './executor.ts';
-import { inOperation } from './operation.ts';
-import { whole } from './rows.ts';
+import { type Compiled, value } from '../compile.ts';
+import { createLeases } from '../leases.ts';
+import { build, columns, compile } from './compile.ts';
+import type { SqliteExecutor } from './executor.ts';
 import { leases } from './schema.ts';
 
 /** Milliseconds since the epoch by the clock of the database; within one statement it stands still. */
@@ -52,24 +52,14 @@ const selectNone: Compiled = compile(
 
 /** The leases in any driver of SQLite's dialect. They close with the executor. */
 export function createLeaseStore(executor: SqliteExecutor, description: string): LeaseStore {
-  /** @returns whether it gave a row */
-  const run = (operation: string, statement: () => SqliteStatement): Promise<boolean> =>
-    inOperation(`Lease operation ${operation}`, async () => (await executor.execute(statement())).length > 0);
-
-  return {
+  return createLeases(
+    {
+      takeLease: (values) => executor.execute(takeLease(values)),
+      extendLease: (values) => executor.execute(extendLease(values)),
+      releaseLease: (values) => executor.execute(releaseLease(values)),
+      removeEndedLeases: (values) => executor.execute(deleteEnded(values)),
+      selectNoLease: () => executor.execute(selectNone({})),
+    },
     description,
-    take: (name, token, leaseMs) =>
-      run('take', () => takeLease({ name, token, leaseMs: whole('lease', leaseMs) })),
-    extend: (name, token, leaseMs) =>
-      run('extend', () => extendLease({ name, token, leaseMs: whole('lease', leaseMs) })),
-    release: async (name, token) => {
-      await run('release', () => releaseLease({ name, token }));
-    },
-    removeEnded: async (olderThanMs) => {
-      await run('removeEnded', () => deleteEnded({ olderThanMs: whole('time', olderThanMs) }));
-    },
-    ping: async () => {
-      await run('ping', () => selectNone({}));
-    },
-  };
+  );
 }

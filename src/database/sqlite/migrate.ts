@@ -1,18 +1,9 @@
 import type { DatabaseSync } from 'node:sqlite';
-import { type MigrationMeta, readMigrationFiles } from 'drizzle-orm/migrator';
+import type { MigrationMeta } from 'drizzle-orm/migrator';
+import { APPLIED, pendingAfter, UnsuitableDatabaseError } from '../migrations.ts';
 
-/** Where drizzle keeps what was applied; its own tools read the same table. */
-const APPLIED = '__drizzle_migrations';
-
-/** The database holds something that this version must not touch. The message says what, and what to do. */
-export class UnsuitableDatabaseError extends Error {
-  override readonly name = 'UnsuitableDatabaseError';
-}
-
-/** The migrations of a folder that drizzle-kit wrote, oldest first. @throws Error if it is not there or not whole */
-export function readMigrations(folder: string): readonly MigrationMeta[] {
-  return readMigrationFiles({ migrationsFolder: folder });
-}
+export { UnsuitableDatabaseError } from '../migrations.ts';
+export { readMigrations } from '../read-migrations.ts';
 
 /**
  * The migrations that the database lacks. Writes nothing.
@@ -29,15 +20,11 @@ export function pendingMigrations(
     throw new UnsuitableDatabaseError('it is the database of another program: give another path');
   }
   const applied = database.prepare(`select hash from ${APPLIED} order by created_at`).all();
-  for (const [at, { hash }] of applied.entries()) {
-    if (hash !== migrations[at]?.hash) {
-      throw new UnsuitableDatabaseError(
-        `its schema has ${applied.length} migrations, of which number ${at + 1} is unknown to this version: ` +
-          'run the version that wrote it or a newer one, or give another path',
-      );
-    }
-  }
-  return migrations.slice(applied.length);
+  return pendingAfter(
+    applied.map(({ hash }) => hash),
+    migrations,
+    'another path',
+  );
 }
 
 /**

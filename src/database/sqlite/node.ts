@@ -1,15 +1,14 @@
 import { mkdirSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { fileURLToPath } from 'node:url';
 import type { LeaseStore } from '../lease-store.ts';
 import { MetadataError, type MetadataStore } from '../metadata-store.ts';
+import { migrationsFor } from '../read-migrations.ts';
 import { BLOCKING_WAIT_MS, type Patience, patienceOf, patiently, SqliteCode, sqliteCodeOf } from './busy.ts';
 import { databaseSyncExecutor } from './database-sync.ts';
-import { migrate, pendingMigrations, readMigrations, UnsuitableDatabaseError } from './migrate.ts';
+import { migrate, pendingMigrations, UnsuitableDatabaseError } from './migrate.ts';
 import { createMetadataStore } from './store.ts';
 
-const MIGRATIONS = fileURLToPath(new URL('../../../drizzle/sqlite', import.meta.url));
 const IN_MEMORY = ':memory:';
 const DEFAULT_BUSY_TIMEOUT_MS = 5000;
 
@@ -53,7 +52,7 @@ export async function createSqliteStore(
 }
 
 async function open(place: string, patience: Patience): Promise<DatabaseSync> {
-  const migrations = readMigrations(MIGRATIONS);
+  const migrations = migrationsFor('sqlite');
   if (place !== IN_MEMORY) prepareFile(place);
   const database = new DatabaseSync(place, { timeout: BLOCKING_WAIT_MS });
   try {

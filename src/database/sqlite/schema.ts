@@ -8,6 +8,7 @@ import {
   sqliteTable,
   text,
 } from 'drizzle-orm/sqlite-core';
+import type { NarColumn, PathColumn } from '../tables.ts';
 
 /**
  * The tables of the index in SQLite (node:sqlite and D1). The migrations in `drizzle/sqlite` are
@@ -21,9 +22,6 @@ import {
  */
 type Table<Column extends string> = SQLiteTable & Readonly<Record<Column, SQLiteColumn>>;
 
-/** Number of rows of `size_counters`. A NAR is counted in the one that its id modulo this number names. */
-export const COUNTER_SHARDS: number = 16;
-
 /** The nodes of the reference graph: every store-path hash met so far, known as a path or only referred to. */
 export const storeHashes: Table<'id' | 'hash'> = sqliteTable('store_hashes', {
   id: integer('id').primaryKey(),
@@ -31,20 +29,7 @@ export const storeHashes: Table<'id' | 'hash'> = sqliteTable('store_hashes', {
 });
 
 /** NARs: one row for each storage key. */
-export const nars: Table<
-  | 'id'
-  | 'key'
-  | 'compression'
-  | 'fileHash'
-  | 'fileSize'
-  | 'sourceUpstream'
-  | 'sourceUrl'
-  | 'state'
-  | 'verification'
-  | 'generation'
-  | 'lastAccess'
-  | 'quarantineReason'
-> = sqliteTable(
+export const nars: Table<NarColumn> = sqliteTable(
   'nars',
   {
     // Never reused: a sweep that goes on from the last id it saw must not pass over a new row.
@@ -77,24 +62,7 @@ export const nars: Table<
  * node may be older than its path by any time (as a stub), and paths are listed in the order in which they
  * were recorded.
  */
-export const paths: Table<
-  | 'id'
-  | 'nodeId'
-  | 'narId'
-  | 'storePath'
-  | 'narHash'
-  | 'narSize'
-  | 'references'
-  | 'deriver'
-  | 'ca'
-  | 'signatures'
-  | 'extra'
-  | 'justification'
-  | 'justifiedBy'
-  | 'origin'
-  | 'revision'
-  | 'recordedAt'
-> = sqliteTable(
+export const paths: Table<PathColumn> = sqliteTable(
   'paths',
   {
     id: integer('id').primaryKey({ autoIncrement: true }),

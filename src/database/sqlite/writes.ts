@@ -1,6 +1,9 @@
 import { and, eq, type SQL, sql } from 'drizzle-orm';
-import { build, columns, compile, type Compiled, value } from './compile.ts';
-import { COUNTER_SHARDS, nars, paths, referenceEdges, sizeCounters, storeHashes } from './schema.ts';
+import { type Compiled, value } from '../compile.ts';
+import type { NarValues, PathValues } from '../rows.ts';
+import { COUNTER_SHARDS } from '../tables.ts';
+import { build, columns, compile } from './compile.ts';
+import { nars, paths, referenceEdges, sizeCounters, storeHashes } from './schema.ts';
 
 const isKey = eq(nars.key, value('key'));
 const isGeneration = eq(nars.generation, value('generation'));
@@ -11,9 +14,7 @@ const nodeId = sql`(select ${storeHashes.id} from ${storeHashes} where ${storeHa
 const narId = sql`(select ${nars.id} from ${nars} where ${isKey})`;
 
 /** Columns that are not named begin with their defaults. */
-export const insertNar: Compiled<
-  'key' | 'compression' | 'fileHash' | 'fileSize' | 'sourceUpstream' | 'sourceUrl'
-> = compile(
+export const insertNar: Compiled<keyof NarValues> = compile(
   build
     .insert(nars)
     .values({
@@ -36,21 +37,7 @@ export const insertNodes: Compiled<'hashes'> = compile(
     .onConflictDoNothing({ target: storeHashes.hash }),
 );
 
-type PathValue =
-  | 'hash'
-  | 'key'
-  | 'storePath'
-  | 'narHash'
-  | 'narSize'
-  | 'references'
-  | 'deriver'
-  | 'ca'
-  | 'signatures'
-  | 'extra'
-  | 'justification'
-  | 'justifiedBy'
-  | 'origin'
-  | 'recordedAt';
+type PathValue = keyof PathValues | 'key';
 
 const signed = {
   signatures: value('signatures'),

@@ -1,5 +1,6 @@
 import { constants, createBrotliDecompress, createGunzip, createZstdDecompress } from 'node:zlib';
 import type { ByteStream } from '../../stream/byte-stream.ts';
+import { yieldToEventLoop } from '../event-loop.ts';
 import type { Compression } from './compression.ts';
 import {
   DecompressionError,
@@ -7,6 +8,7 @@ import {
   truncated,
   windowTooLarge,
 } from './decompression-error.ts';
+import { pausing } from './pausing.ts';
 import { ZstdFrames } from './zstd-frames.ts';
 
 /** What is used of node:zlib's transform streams. */
@@ -24,6 +26,9 @@ interface Transform {
 /** Bytes of a piece of output. */
 const CHUNK_SIZE = 64 * 1024;
 
+/** Output after which the event loop gets its turn, in bytes: Workers decode in the calling thread, unlike Node. */
+const SLICE = 4 * CHUNK_SIZE;
+
 /** The contents of the gzip members in a row. See `decompress` for what is thrown. */
 export function decompressGzip(stream: ByteStream): ByteStream {
   return transform(stream, () => createGunzip({ chunkSize: CHUNK_SIZE }), 'gzip');
@@ -32,10 +37,12 @@ export function decompressGzip(stream: ByteStream): ByteStream {
 /** The contents of a brotli stream. See `decompress` for what is thrown. */
 export function decompressBrotli(stream: ByteStream, maxWindow: number): ByteStream {
   const open = (): Transform =>
-    createBrotliDecompress({
-      chunkSize: CHUNK_SIZE,
-      params: { [constants.BROTLI_DECODER_PARAM_LARGE_WINDOW]: 0 },
-    });
+    pausing(
+      createBrotliDecompress({
+        chunkSize: CHUNK_SIZE,
+        params: { [constants.BROTLI_DECODER_PARAM_LARGE_WINDOW]: 0 },
+      }),
+    );
   return transform(checkBrotliWindow(stream, maxWindow), open, 'br');
 }
 
@@ -82,12 +89,18 @@ async function* transform(
   };
 
   let fed = 0;
+  let slice = 0;
   let inputEnded = false;
   try {
     for (;;) {
       const output = decoder.read();
       if (output !== null) {
         yield output;
+        slice += output.length;
+        if (slice >= SLICE) {
+          slice = 0;
+          await yieldToEventLoop();
+        }
         continue;
       }
       if (state.failure !== undefined) throw explain(state.failure, compression);

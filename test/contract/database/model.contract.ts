@@ -115,8 +115,12 @@ async function expectEqual(model: IndexModel, store: MetadataStore): Promise<voi
   expect(sorted(unverified.map((nar) => nar.key))).toEqual(sorted(model.unverified().map((nar) => nar.key)));
 }
 
-/** Random histories against `IndexModel`, which is small enough to be believed. */
-export function testModel(subject: MetadataStoreSubject): void {
+/**
+ * Random histories against `IndexModel`, which is small enough to be believed.
+ *
+ * @param numRuns how many histories
+ */
+export function testModel(subject: MetadataStoreSubject, numRuns: number = 100): void {
   describe('whatever is done', () => {
     it('answers and totals are those of the model', async () => {
       await fc.assert(
@@ -132,7 +136,7 @@ export function testModel(subject: MetadataStoreSubject): void {
             await place.remove();
           }
         }),
-        { numRuns: 100 },
+        { numRuns },
       );
     });
   });

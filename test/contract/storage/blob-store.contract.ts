@@ -9,6 +9,8 @@ export interface BlobStoreSubject {
   readonly store: BlobStore;
   /** What unfinished or failed writes left behind, as the driver's own tools see it; absent where there is no such place. */
   leftovers?(): Promise<readonly string[]>;
+  /** What is open for reads and writes under way, as a number of things. @default the descriptors of this process */
+  held?(): number;
   cleanup(): Promise<void>;
 }
 

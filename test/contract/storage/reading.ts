@@ -4,7 +4,7 @@ import type { ByteRange } from '../../../src/storage/blob-store.ts';
 import { INLINE_BODY_LIMIT, InvalidKeyError } from '../../../src/storage/blob-store.ts';
 import { leave, streamOf } from '../../../src/stream/byte-stream.ts';
 import type { BlobStoreContract } from './blob-store.contract.ts';
-import { bodyOf, bytesOf, found, noise, open, openDescriptors, store as put, whole } from './subject.ts';
+import { bodyOf, bytesOf, found, noise, open, heldBy, store as put, whole } from './subject.ts';
 
 const KEY = 'nar/one.nar';
 /** Not a multiple of any chunk. */
@@ -134,10 +134,11 @@ export function testReading(contract: BlobStoreContract): void {
     });
 
     test('a body that is left frees what it holds: before, at, and after its first chunk', async () => {
-      const { store } = await open(contract);
+      const subject = await open(contract);
+      const { store } = subject;
       await put(store, KEY, noise(LARGE));
       await bodyOf(store, KEY);
-      const before = openDescriptors();
+      const before = heldBy(subject);
       for (let round = 0; round < 10; round++) {
         const unread = await found(store, KEY);
         if (unread.body.kind === 'stream') await leave(unread.body.stream);
@@ -149,27 +150,29 @@ export function testReading(contract: BlobStoreContract): void {
           await Promise.all([iterator.next(), iterator.return?.()]);
         }
       }
-      expect(openDescriptors()).toBe(before);
+      await expect.poll(() => heldBy(subject)).toBe(before);
     });
 
     test('a body read to its end frees what it holds, and goes on saying that it is over', async () => {
-      const { store } = await open(contract);
+      const subject = await open(contract);
+      const { store } = subject;
       await put(store, KEY, noise(LARGE));
       await bodyOf(store, KEY);
-      const before = openDescriptors();
+      const before = heldBy(subject);
       const blob = await found(store, KEY);
       if (blob.body.kind !== 'stream') throw new Error('Expected a stream');
       const iterator = blob.body.stream[Symbol.asyncIterator]();
       while ((await iterator.next()).done !== true);
       expect((await iterator.next()).done).toBe(true);
-      expect(openDescriptors()).toBe(before);
+      await expect.poll(() => heldBy(subject)).toBe(before);
     });
 
     test('an aborted signal ends a get before it began, and a body in the middle, with its reason', async () => {
-      const { store } = await open(contract);
+      const subject = await open(contract);
+      const { store } = subject;
       await put(store, KEY, noise(LARGE));
       await bodyOf(store, KEY);
-      const before = openDescriptors();
+      const before = heldBy(subject);
       const reason = new Error('the client left');
       await expect(store.get(KEY, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
       const controller = new AbortController();
@@ -179,7 +182,7 @@ export function testReading(contract: BlobStoreContract): void {
         for await (const _ of blob.body.stream) controller.abort(reason);
       };
       await expect(read()).rejects.toBe(reason);
-      expect(openDescriptors()).toBe(before);
+      await expect.poll(() => heldBy(subject)).toBe(before);
     });
 
     test('a body of 64 MiB goes in and out as streams, whole', async () => {

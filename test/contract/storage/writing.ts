@@ -5,7 +5,7 @@ import { streamOf } from '../../../src/stream/byte-stream.ts';
 import type { ByteStream } from '../../../src/stream/byte-stream.ts';
 import type { BlobStoreContract, BlobStoreSubject } from './blob-store.contract.ts';
 import { exists, fileOf, reusing, watched } from './sources.ts';
-import { bodyOf, bytesOf, keysOf, noise, open, openDescriptors, store as put, textOf } from './subject.ts';
+import { bodyOf, bytesOf, keysOf, noise, open, heldBy, store as put, textOf } from './subject.ts';
 
 const KEY = 'nar/one.nar';
 
@@ -109,7 +109,7 @@ export function testWriting(contract: BlobStoreContract): void {
 
     test('an abort ends a put whose source stands still', async () => {
       const subject = await open(contract);
-      const before = openDescriptors();
+      const before = heldBy(subject);
       const controller = new AbortController();
       const reason = new Error('shutting down');
       const stuck = async function* (): ByteStream {
@@ -126,7 +126,7 @@ export function testWriting(contract: BlobStoreContract): void {
       );
       await expect(attempt).rejects.toBe(reason);
       await expectNothing(subject);
-      expect(openDescriptors()).toBe(before);
+      await expect.poll(() => heldBy(subject)).toBe(before);
     });
 
     test('readers see the old object or a whole new one, never a mixture, while it is replaced', async () => {

@@ -33,7 +33,7 @@ describe('snowcap', () => {
   it('names its commands in the help', async () => {
     const { code, stdout } = await run(['--help']);
     expect(code).toBe(0);
-    for (const command of ['serve', 'key', 'config', 'nar'])
+    for (const command of ['serve', 'key', 'config', 'migrate', 'nar'])
       expect(stdout).toMatch(new RegExp(`^  ${command} `, 'm'));
   });
 

@@ -232,6 +232,11 @@ describe('traces', () => {
       resourceAttributes: { 'deployment.environment': 'test' },
       sampler: { kind: 'traceidratio', parentBased: false, ratio: 0.25 },
     });
+    const named = {
+      OTEL_EXPORTER_OTLP_ENDPOINT: 'http://c:4318',
+      OTEL_RESOURCE_ATTRIBUTES: 'service.name=cache-eu',
+    };
+    expect((await configOf(named)).tracing?.serviceName).toBe('cache-eu');
     const off = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://c:4318', OTEL_SDK_DISABLED: 'true' };
     expect((await configOf(off)).tracing).toBeNull();
   });

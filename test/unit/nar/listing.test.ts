@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { createListing, formatListing, ListingTooLargeError } from '../../../src/nar/listing.ts';
 import { NarError } from '../../../src/nar/reader.ts';
 import { streamOf } from '../../../src/stream/byte-stream.ts';
@@ -49,7 +49,12 @@ describe('createListing and formatListing', () => {
   });
 });
 
-describe.skipIf(!hasTool('nix'))('listings made by Nix', () => {
+describe('listings made by Nix', () => {
+  const isThere = hasTool('nix');
+  beforeEach(({ skip }) => {
+    skip(!isThere, 'nix cannot be run here');
+  });
+
   const features = ['--extra-experimental-features', 'nix-command'];
 
   it('are equal to ours, byte by byte, by `nix nar ls`', async () => {

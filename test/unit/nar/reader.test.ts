@@ -1,7 +1,7 @@
 import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { NarError, readNar, type NarEvent, type ReadNarOptions } from '../../../src/nar/reader.ts';
 import { streamOf, type ByteStream } from '../../../src/stream/byte-stream.ts';
 import {
@@ -369,7 +369,12 @@ describe('readNar on malformed archives', () => {
   });
 });
 
-describe.skipIf(!hasTool('nix-store'))('readNar on the archives of nix-store --dump', () => {
+describe('readNar on the archives of nix-store --dump', () => {
+  const isThere = hasTool('nix-store');
+  beforeEach(({ skip }) => {
+    skip(!isThere, 'nix-store cannot be run here');
+  });
+
   it('reads the tree that is on disk', async () => {
     using directory = temporaryDirectory();
     const root = makeTree(directory.path);

@@ -1,4 +1,4 @@
-import { MetadataError } from '../metadata-store.ts';
+import { MetadataError } from './metadata-store.ts';
 
 /** Runs an operation; whatever it throws becomes a `MetadataError` that names it, as `Index operation getPath`. */
 export async function inOperation<Result>(what: string, work: () => Promise<Result>): Promise<Result> {

@@ -8,8 +8,13 @@ import {
   type PathRecord,
   type PathWithNar,
   type Verification,
-} from '../metadata-store.ts';
-import type { SqliteRow, SqliteValue } from './executor.ts';
+} from './metadata-store.ts';
+
+/** A row by column name. */
+export type Row = Readonly<Record<string, unknown>>;
+
+/** What can be bound. Numbers are integers within ±(2^53 - 1). */
+export type Value = string | number | null;
 
 const STATES: readonly NarState[] = ['known', 'present', 'evicting', 'absent', 'quarantined'];
 const VERIFICATIONS: readonly Verification[] = ['none', 'file', 'nar'];
@@ -19,12 +24,12 @@ const HASH = /^[0-9a-z]{32}$/;
 const BASE_NAME = /^[0-9a-z]{32}-[^\s/]+$/u;
 
 /** A path and its NAR from a row of the hit query. @throws MetadataError if a column has no sensible value */
-export function pathWithNarOf(row: SqliteRow): PathWithNar {
+export function pathWithNarOf(row: Row): PathWithNar {
   return { path: pathOf(row), nar: narOf(row) };
 }
 
 /** @throws MetadataError if a column has no sensible value */
-export function pathOf(row: SqliteRow): PathRecord {
+export function pathOf(row: Row): PathRecord {
   const references = text(row, 'references');
   return {
     id: integer(row, 'id'),
@@ -46,7 +51,7 @@ export function pathOf(row: SqliteRow): PathRecord {
 }
 
 /** @throws MetadataError if a column has no sensible value */
-export function narOf(row: SqliteRow): NarRecord {
+export function narOf(row: Row): NarRecord {
   const upstream = textOrNull(row, 'source_upstream');
   return {
     id: integer(row, 'nar_id'),
@@ -63,7 +68,7 @@ export function narOf(row: SqliteRow): NarRecord {
 }
 
 /** What is bound for the columns of `paths`. */
-export interface PathValues extends Record<string, SqliteValue> {
+export interface PathValues {
   hash: string;
   storePath: string;
   narHash: string;
@@ -120,7 +125,7 @@ export function justificationValues(
 }
 
 /** What is bound for the columns of `nars`. */
-export interface NarValues extends Record<string, SqliteValue> {
+export interface NarValues {
   key: string;
   compression: string;
   fileHash: string | null;
@@ -149,30 +154,30 @@ export function whole(what: string, value: number): number {
 }
 
 /** @throws MetadataError if the column is no safe integer */
-export function integer(row: SqliteRow, column: string): number {
+export function integer(row: Row, column: string): number {
   const value = row[column];
   if (typeof value === 'number' && Number.isSafeInteger(value)) return value;
   throw damaged(column);
 }
 
 /** @throws MetadataError if the column is no text */
-export function text(row: SqliteRow, column: string): string {
+export function text(row: Row, column: string): string {
   const value = row[column];
   if (typeof value === 'string') return value;
   throw damaged(column);
 }
 
-function textOrNull(row: SqliteRow, column: string): string | null {
+function textOrNull(row: Row, column: string): string | null {
   return row[column] === null ? null : text(row, column);
 }
 
-function oneOf<Value extends string>(row: SqliteRow, column: string, values: readonly Value[]): Value {
+function oneOf<Value extends string>(row: Row, column: string, values: readonly Value[]): Value {
   const found = values.find((value) => value === row[column]);
   if (found === undefined) throw damaged(column);
   return found;
 }
 
-function jsonArray(row: SqliteRow, column: string): readonly unknown[] {
+function jsonArray(row: Row, column: string): readonly unknown[] {
   const json = text(row, column);
   // The common case of `extra`, and not worth a parser.
   if (json === '[]') return [];
@@ -203,7 +208,7 @@ function pairOf(pair: unknown): readonly [string, string] {
   throw damaged('extra');
 }
 
-function justificationOf(row: SqliteRow): Justification {
+function justificationOf(row: Row): Justification {
   const kind = text(row, 'justification');
   switch (kind) {
     case 'key':

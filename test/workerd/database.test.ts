@@ -1,0 +1,18 @@
+import { createD1Store } from '../../src/database/sqlite/d1.ts';
+import { testLeaseStore } from '../contract/database/leases.contract.ts';
+import { testMetadataStore } from '../contract/database/metadata-store.contract.ts';
+import { freshDatabase } from './d1-database.ts';
+
+const d1 = {
+  name: 'D1',
+  async create() {
+    const database = await freshDatabase();
+    return {
+      open: () => Promise.resolve(createD1Store({ database, description: 'd1:DB' })),
+      remove: () => Promise.resolve(),
+    };
+  },
+};
+
+testMetadataStore(d1);
+testLeaseStore(d1);
