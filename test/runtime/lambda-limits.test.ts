@@ -14,7 +14,7 @@ import { LAMBDA_SET_UPS } from '../support/lambda-runtime.ts';
 import type { LambdaOptions, LambdaSetUp } from '../support/lambda-runtime.ts';
 import { noise, publish, signedPath, upstreamKey, upstreamPublicKey } from '../support/signed-path.ts';
 import type { SignedPath } from '../support/signed-path.ts';
-import { startLambdaOverFiles } from './lambda-site.ts';
+import { startLambda } from './lambda-site.ts';
 import type { RunningLambda } from './lambda-site.ts';
 import { fetchFollowing } from './site.ts';
 
@@ -40,7 +40,7 @@ async function start(
   options: Partial<LambdaOptions> = {},
   env: Readonly<Record<string, string>> = {},
 ): Promise<RunningLambda> {
-  lambda = await startLambdaOverFiles(
+  lambda = await startLambda(
     {
       upstreams: [upstream.url],
       trustedPublicKeys: [await upstreamPublicKey()],

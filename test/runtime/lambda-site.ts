@@ -10,12 +10,15 @@ import type { RunningRuntime, RuntimeOptions } from './runtime.contract.ts';
 /** A function that answers, with its service at hand. */
 export interface RunningLambda extends RunningRuntime {
   readonly service: LambdaService;
-  /** The storage; a plain cache directory. */
+  /** Where the storage is, if it is one of files; a plain cache directory. */
   readonly storage: string;
 }
 
-/** The function over files and SQLite, which its environments share as they would on EFS. */
-export async function startLambdaOverFiles(
+/**
+ * The function over files and SQLite, which its environments share as they would on EFS, or over what `env` says
+ * instead.
+ */
+export async function startLambda(
   { upstreams, trustedPublicKeys, delivery, env = {} }: RuntimeOptions,
   options: Partial<LambdaOptions> & Pick<LambdaOptions, 'setUp'>,
 ): Promise<RunningLambda> {

@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { download } from '../support/download.ts';
 import type { RuntimeContract } from './runtime.contract.ts';
+import { until } from '../support/test-cache.ts';
 import { fetchFollowing, store, useSite } from './site.ts';
+import type { Published, Site } from './site.ts';
 
 const SIZE = 600_000;
 
@@ -14,7 +16,7 @@ export function testRedirects(contract: RuntimeContract): void {
     it('leads to the storage for a stored NAR, which is whole and right there', async () => {
       const { snowcap, upstream, publish } = site();
       const path = await publish({ name: 'redirected', size: SIZE });
-      await store(site(), path);
+      await storeForRedirects(site(), path);
       const asked = upstream.requests.length;
       const answer = await fetchFollowing(`${snowcap.url}${path.narRoute}`);
       expect(answer.redirects.map(({ status }) => status)).toEqual([307]);
@@ -30,7 +32,7 @@ export function testRedirects(contract: RuntimeContract): void {
     it('keeps a range through the redirect', async () => {
       const { snowcap, publish } = site();
       const path = await publish({ name: 'redirected-in-parts', size: SIZE });
-      await store(site(), path);
+      await storeForRedirects(site(), path);
       for (const [range, start, end] of [
         ['bytes=1000-300999', 1000, 301_000],
         [`bytes=${path.body.length - 5}-`, path.body.length - 5, path.body.length],
@@ -46,7 +48,7 @@ export function testRedirects(contract: RuntimeContract): void {
     it('never redirects a HEAD, nor what the client has already', async () => {
       const { snowcap, publish } = site();
       const path = await publish({ name: 'redirected-head', size: SIZE });
-      await store(site(), path);
+      await storeForRedirects(site(), path);
       const head = await download(`${snowcap.url}${path.narRoute}`, { method: 'HEAD' });
       expect(head).toMatchObject({ status: 200, ended: 'clean' });
       expect(head.headers.location).toBeUndefined();
@@ -73,4 +75,14 @@ export function testRedirects(contract: RuntimeContract): void {
       expect(answer.headers.location).toBeUndefined();
     });
   });
+}
+
+/** A NAR may be given from the fill under way before it lies in the storage. */
+async function storeForRedirects(site: Site, path: Published): Promise<void> {
+  await store(site, path);
+  await until(
+    async () => (await fetchFollowing(`${site.snowcap.url}${path.narRoute}`)).redirects.length > 0,
+    () => `${path.narRoute} was not redirected`,
+    30_000,
+  );
 }
