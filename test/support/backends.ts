@@ -41,7 +41,7 @@ export async function startBackends(): Promise<Backends> {
         const place = `s3://${s3.bucket}/cache-${caches}/`;
         const query = new URLSearchParams({ endpoint: s3.endpoint, region: s3.region, pathStyle: 'true' });
         return {
-          SNOWCAP_STORAGE: `${place}?${query}`,
+          SNOWCAP_STORAGE: `${place}?${query.toString()}`,
           AWS_ACCESS_KEY_ID: s3.credentials.accessKeyId,
           AWS_SECRET_ACCESS_KEY: s3.credentials.secretAccessKey,
           SNOWCAP_DATABASE: database,

@@ -28,7 +28,7 @@ export function functionUrl(outgoing: ServerResponse, options: FrontOptions): In
   const begun = performance.now();
 
   async function send(bytes: Buffer): Promise<void> {
-    const part = bytes.subarray(0, STREAMED_LIMIT - sent);
+    const part = bytes.subarray(0, Math.max(0, STREAMED_LIMIT - sent));
     sent += bytes.length;
     if (part.length === 0 || outgoing.destroyed) return;
     // What the client does not take is not taken from the function either.
