@@ -12,6 +12,7 @@ import { startFaultServer } from '../support/fault-server.ts';
 import type { FaultServer } from '../support/fault-server.ts';
 import { LAMBDA_SET_UPS } from '../support/lambda-runtime.ts';
 import type { LambdaOptions, LambdaSetUp } from '../support/lambda-runtime.ts';
+import { startOtlpCollector } from '../support/otlp-collector.ts';
 import { noise, publish, signedPath, upstreamKey, upstreamPublicKey } from '../support/signed-path.ts';
 import type { SignedPath } from '../support/signed-path.ts';
 import { startLambda } from './lambda-site.ts';
@@ -188,6 +189,25 @@ describe('an environment between invocations', () => {
     expect(await environment?.isFrozen()).toBe(true);
     expect((await readFile(join(storage, path.url))).equals(path.body)).toBe(true);
     expect(await readFile(join(storage, `${path.hash}.narinfo`), 'utf8')).toContain(path.storePath);
+  });
+
+  it('has sent its spans', async () => {
+    const collector = await startOtlpCollector();
+    try {
+      const { url, service } = await start(URL_SET_UP, {}, { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url });
+      const path = await published(1000);
+      for (const route of [`${path.hash}.narinfo`, path.url]) {
+        const posted = collector.posts.length;
+        expect((await download(`${url}/${route}`)).status).toBe(200);
+        await service.settled();
+        expect(collector.posts.length).toBeGreaterThan(posted);
+      }
+      const requests = collector.spans.filter(({ kind }) => kind === 'server');
+      expect(requests.length).toBe(2);
+      expect(collector.spans.some(({ parentSpanId }) => parentSpanId === requests[1]?.spanId)).toBe(true);
+    } finally {
+      await collector.close();
+    }
   });
 
   it('does with connections that were closed meanwhile', async () => {
