@@ -113,6 +113,7 @@ const VENDORS = [
   { library: 'lru-cache', files: [CACHE, '^src/storage/', UPSTREAM] },
   { library: 'hono', files: [SERVER, RUNTIME] },
   { library: '@hono/node-server', files: [RUNTIME] },
+  { library: '@aws-sdk/client-lambda', files: ['^src/runtime/lambda/'] },
   { library: 'commander', files: [CLI] },
 ];
 

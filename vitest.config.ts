@@ -20,6 +20,7 @@ const SUITES = {
   contract: 30_000,
   laws: 120_000,
   conformance: 300_000,
+  runtime: 300_000,
   workerd: 120_000,
 } as const;
 
@@ -38,6 +39,7 @@ const MORE_FILES: Readonly<Record<string, readonly string[]>> = {
 /** What some suites need once, before their first test. */
 const SETUPS: Readonly<Record<string, readonly string[]>> = {
   conformance: ['test/support/closure-setup.ts'],
+  runtime: ['test/support/closure-setup.ts'],
   workerd: ['test/support/workerd-setup.ts'],
 };
 

@@ -5,11 +5,11 @@ import type { Config, ListenAddress } from '../config/config.ts';
 import type { Platform } from '../platform.ts';
 import { createApp } from '../server/app.ts';
 import type { Logger } from '../telemetry/logger.ts';
-import type { OpenTracing } from '../telemetry/otel-tracing.ts';
 import { createPrometheusMetrics } from '../telemetry/prometheus.ts';
 import { createNodePlatform } from './node/node-platform.ts';
 import { openDrivers } from './node/open-drivers.ts';
 import { requestListener } from './node/request-listener.ts';
+import { openTracing } from './open-tracing.ts';
 import { composeServices } from './services.ts';
 
 /** A Snowcap that answers requests. */
@@ -47,7 +47,7 @@ const IDLE_SWEEP_MS = 100;
 export async function startNode(config: Config, options: StartOptions): Promise<RunningServer> {
   const { logger, version } = options;
   const metrics = createPrometheusMetrics();
-  const tracing = await openTracing(config, version, { logger, metrics });
+  const tracing = await openTracing(config, { version, logger, metrics, exporting: { kind: 'batches' } });
   const platform = createNodePlatform(logger, metrics, options.checkpoint, tracing?.tracer);
   const drivers = await openDrivers(config, platform, version);
   const services = await composeServices(config, drivers).catch(async (error: unknown) => {
@@ -88,17 +88,6 @@ export async function startNode(config: Config, options: StartOptions): Promise<
     await close();
     throw error;
   }
-}
-
-/** Loads OpenTelemetry only where there is a collector: it costs memory, and time at the start. */
-async function openTracing(
-  { tracing }: Config,
-  version: string,
-  { logger, metrics }: Pick<Platform, 'logger' | 'metrics'>,
-): Promise<OpenTracing | null> {
-  if (tracing === null) return null;
-  const { createTracing } = await import('../telemetry/otel-tracing.ts');
-  return createTracing({ ...tracing, version, exporting: { kind: 'batches' }, logger, metrics });
 }
 
 function listen(server: Server, { host, port }: ListenAddress): Promise<string> {

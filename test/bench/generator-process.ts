@@ -149,29 +149,40 @@ function narInfo({ narInfoPath, narPath, sha256, size }: Content): string {
   ].join('\n');
 }
 
+/** @param from the first byte that is sent, as a `Range` asks for it */
 async function sendNar(
   response: ServerResponse,
   nar: Content,
+  from: number,
   bytesPerSecond: number | null,
   firstByteMs: number,
 ): Promise<void> {
   await pause(firstByteMs);
-  response.writeHead(200, { 'Content-Type': 'application/x-nix-nar', 'Content-Length': nar.size });
-  const from = performance.now();
+  response.writeHead(from === 0 ? 200 : 206, {
+    'Content-Type': 'application/x-nix-nar',
+    'Content-Length': nar.size - from,
+    'Accept-Ranges': 'bytes',
+    ...(from === 0 ? {} : { 'Content-Range': `bytes ${from}-${nar.size - 1}/${nar.size}` }),
+  });
+  const begun = performance.now();
+  let skip = from;
   let sent = 0;
-  const send = async (chunk: Buffer): Promise<void> => {
-    if (response.destroyed) return;
+  const send = async (whole: Buffer): Promise<void> => {
+    const chunk = whole.subarray(Math.min(skip, whole.length));
+    skip -= whole.length - chunk.length;
+    if (chunk.length === 0 || response.destroyed) return;
     // Called when the chunk is on its way, and with an error when the client has gone.
     await new Promise<void>((resolve) => response.write(chunk, () => resolve()));
     sent += chunk.length;
-    if (bytesPerSecond !== null) await pause((sent / bytesPerSecond) * 1000 - (performance.now() - from));
+    if (bytesPerSecond !== null) await pause((sent / bytesPerSecond) * 1000 - (performance.now() - begun));
   };
   const pieces = bytesPerSecond === null ? [BLOCK] : split(BLOCK, 64 * 1024);
   for (const piece of bytesPerSecond === null ? [nar.head] : split(nar.head, 64 * 1024)) await send(piece);
   for (let block = 1; block < nar.blocks && !response.destroyed; block++) {
     for (const piece of pieces) await send(piece);
   }
-  response.end(nar.tail);
+  await send(nar.tail);
+  response.end();
 }
 
 function split(bytes: Buffer, size: number): readonly Buffer[] {
@@ -203,7 +214,8 @@ async function start(
     else if (request.method === 'HEAD') response.writeHead(200, { 'Content-Length': nar.size }).end();
     else {
       requests[found] = (requests[found] ?? 0) + 1;
-      sendNar(response, nar, bytesPerSecond, firstByteMs).catch(() => response.destroy());
+      const from = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
+      sendNar(response, nar, from, bytesPerSecond, firstByteMs).catch(() => response.destroy());
     }
   });
   await new Promise<void>((resolve, reject) => {

@@ -21,6 +21,8 @@ export interface DownloadOptions {
   readonly leaveAfter?: number;
   /** Called with the bytes read so far. */
   readonly onProgress?: (bytes: number) => void;
+  /** Takes each chunk, which is then not kept: `bytes` stays empty. For bodies too large for memory. */
+  readonly onChunk?: (chunk: Buffer) => void;
 }
 
 /**
@@ -28,7 +30,14 @@ export interface DownloadOptions {
  * `fetch`. @throws Error where not even the head of an answer came
  */
 export function download(url: string, options: DownloadOptions = {}): Promise<Download> {
-  const { method = 'GET', headers = {}, bytesPerSecond, leaveAfter = Infinity, onProgress } = options;
+  const {
+    method = 'GET',
+    headers = {},
+    bytesPerSecond,
+    leaveAfter = Infinity,
+    onProgress,
+    onChunk,
+  } = options;
   return new Promise((resolve, reject) => {
     const outgoing = request(url, { method, headers, agent: false });
     outgoing.once('error', reject);
@@ -43,7 +52,8 @@ export function download(url: string, options: DownloadOptions = {}): Promise<Do
           for await (const piece of response as AsyncIterable<Buffer>) {
             const chunk: Buffer = piece;
             firstByteAt ??= performance.now();
-            chunks.push(chunk);
+            if (onChunk === undefined) chunks.push(chunk);
+            else onChunk(chunk);
             size += chunk.length;
             onProgress?.(size);
             if (size >= leaveAfter) return 'broken';
