@@ -69,7 +69,8 @@ export function createListings(parts: ListingParts): Listings {
       const answer = await parts.getNar({ key: nar.key, query: '' });
       if (answer.kind !== 'body') return { kind: 'missing' };
       try {
-        const bytes = await listingOf(streamOfBody(answer.body), compression, found.known);
+        const window = Math.min(MOST_WINDOW_BYTES, parts.services.settings.bufferLimit);
+        const bytes = await listingOf(streamOfBody(answer.body), compression, found.known, window);
         store(`${hash}.ls`, bytes);
         return { kind: 'found', bytes, outcome: 'made' };
       } catch (error) {
@@ -124,9 +125,10 @@ async function listingOf(
   body: ByteStream,
   compression: Compression,
   { path, nar }: PathWithNar,
+  maxWindow: number,
 ): Promise<Uint8Array> {
   const { narHash, narSize } = path;
-  const limits = { maxOutput: narSize, maxWindow: MOST_WINDOW_BYTES };
+  const limits = { maxOutput: narSize, maxWindow };
   const checked = checkedNar(decompress(body, compression, limits), { key: nar.key, narHash, narSize });
   return new TextEncoder().encode(formatListing(await createListing(checked)));
 }

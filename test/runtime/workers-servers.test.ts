@@ -39,7 +39,7 @@ testRuntime({
     const query = new URLSearchParams({ endpoint: s3.endpoint, region: s3.region, pathStyle: 'true' });
     return await startBundledWorker({
       settings: {
-        SNOWCAP_STORAGE: `s3://${s3.bucket}/part-${parts}?${query}`,
+        SNOWCAP_STORAGE: `s3://${s3.bucket}/part-${parts}?${query.toString()}`,
         SNOWCAP_DATABASE: database,
         SNOWCAP_LOCK: 'upstash',
         SNOWCAP_LOCK_PREFIX: `part-${parts}:`,

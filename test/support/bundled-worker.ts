@@ -72,7 +72,8 @@ export async function startBundledWorker(options: BundledWorkerOptions): Promise
       : options.secretKey;
   const { workerOptions } = unstable_getMiniflareWorkerOptions(join(ROOT, 'wrangler.toml'));
   // Without those of .dev.vars, which are somebody's own.
-  const { vars } = unstable_readConfig({ config: join(ROOT, 'wrangler.toml') });
+  const config: unknown = unstable_readConfig({ config: join(ROOT, 'wrangler.toml') });
+  const vars = textsIn(config);
   const directory = await bundled();
   const logs: string[] = [];
   const workerd = new Miniflare({
@@ -102,6 +103,15 @@ export async function startBundledWorker(options: BundledWorkerOptions): Promise
     await workerd.dispose();
     throw error;
   }
+}
+
+/** The variables of a configuration that are texts, as all of ours are. */
+function textsIn(config: unknown): Readonly<Record<string, string>> {
+  const vars = typeof config === 'object' && config !== null && 'vars' in config ? config.vars : null;
+  const entries: readonly (readonly [string, unknown])[] = Object.entries(vars ?? {});
+  return Object.fromEntries(
+    entries.flatMap(([name, value]) => (typeof value === 'string' ? [[name, value]] : [])),
+  );
 }
 
 async function modulesOf(directory: string) {

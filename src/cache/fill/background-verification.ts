@@ -53,6 +53,8 @@ type Verdict =
   | { readonly kind: 'unknown'; readonly error: DecompressionError };
 
 const PAGE = 64;
+/** Of a decoder, in bytes: `xz -9` takes half of it. One body is decoded at a time. */
+const MOST_WINDOW = 128 * 1024 * 1024;
 const noop = (): void => undefined;
 
 export function createBackgroundVerification(
@@ -127,7 +129,9 @@ export function createBackgroundVerification(
     body: ByteStream,
   ): Promise<Verdict> {
     try {
-      assertNar(expected, await services.digestNar(body, compression, { maxOutput: expected.narSize }));
+      // Where there is little memory, a body that wants a larger window is right by its FileHash only.
+      const limits = { maxOutput: expected.narSize, maxWindow: Math.min(MOST_WINDOW, settings.bufferLimit) };
+      assertNar(expected, await services.digestNar(body, compression, limits));
       return { kind: 'right' };
     } catch (error) {
       if (error instanceof BodyMismatchError) return { kind: 'wrong', error };
