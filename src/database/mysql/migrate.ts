@@ -46,6 +46,8 @@ export async function migrateMysql(
   try {
     const opened = await createConnection(connectionOptions);
     connection = opened;
+    // Also told to the statement that meets it; without a listener it would end the process.
+    opened.on('error', () => undefined);
     if (options.dryRun === true) return reportOf(await missing(opened, migrations));
     return await locked(opened, () => bringUp(opened, migrations));
   } catch (cause) {

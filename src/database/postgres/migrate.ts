@@ -14,7 +14,7 @@ import { connectPostgres, type PostgresClient } from './client.ts';
 
 /** Any number, the same for all: who holds this lock migrates. */
 const LOCK = '7305121984126210938';
-/** A statement of a migration may rebuild a large table. In milliseconds. */
+/** A statement of a migration may rebuild a large table, whatever the role may take otherwise. In milliseconds. */
 const MIGRATION_TIMEOUT_MS = 3_600_000;
 const UNIQUE_VIOLATION = '23505';
 
@@ -31,7 +31,7 @@ export async function migratePostgres(
   options: { readonly dryRun?: boolean } = {},
 ): Promise<MigrationReport> {
   const { description } = parseDatabaseUrl(url, ['postgres', 'postgresql']);
-  const client = connectPostgres({ url, poolSize: 1, statementTimeoutMs: MIGRATION_TIMEOUT_MS });
+  const client = connectPostgres({ url, poolSize: 1, startupParameters: false });
   try {
     const { applied, pending } = await missing(client, migrations);
     if (options.dryRun !== true && pending.length > 0) await apply(client, pending, migrations);
@@ -52,7 +52,8 @@ async function missing(client: PostgresClient, migrations: readonly Migration[])
     );
   }
   const tables = await client.unsafe<Row[]>(
-    `select table_name as name from information_schema.tables where table_schema = current_schema()`,
+    // Not the information schema, which shows only what this role may use.
+    `select tablename as name from pg_catalog.pg_tables where schemaname = current_schema()`,
   );
   if (tables.length > 0 && !tables.some((table) => table['name'] === APPLIED)) {
     throw new UnsuitableDatabaseError(
@@ -83,6 +84,7 @@ async function apply(
   );
   const statements = [
     'begin',
+    `set local statement_timeout = ${MIGRATION_TIMEOUT_MS}`,
     `select pg_advisory_xact_lock(${LOCK})`,
     `create table if not exists ${APPLIED}
       (id bigint primary key generated always as identity, hash text not null unique, created_at bigint not null)`,
@@ -96,6 +98,8 @@ async function apply(
     if (!(error instanceof postgres.PostgresError) || codeOf(error) !== UNIQUE_VIOLATION) throw error;
     await client.unsafe('rollback').simple();
     const { pending: rest } = await missing(client, all);
+    // Otherwise it was a statement of the migration itself.
+    if (rest.length === pending.length) throw error;
     if (rest.length > 0) await apply(client, rest, all);
   }
 }

@@ -25,7 +25,7 @@ export function postgresPlaces(
     let url = free.pop();
     if (url === undefined) {
       url = await server.createDatabase();
-      await migratePostgres(url, MIGRATIONS);
+      await migratePostgres(through(url), MIGRATIONS);
     }
     const own = url;
     return {
