@@ -39,7 +39,7 @@ const MORE_FILES: Readonly<Record<string, readonly string[]>> = {
 /** What some suites need once, before their first test. */
 const SETUPS: Readonly<Record<string, readonly string[]>> = {
   conformance: ['test/support/closure-setup.ts'],
-  runtime: ['test/support/closure-setup.ts'],
+  runtime: ['test/support/closure-setup.ts', 'test/support/bundles-setup.ts'],
   workerd: ['test/support/workerd-setup.ts'],
 };
 

@@ -1,7 +1,5 @@
 import { execFile } from 'node:child_process';
-import { rmSync } from 'node:fs';
-import { mkdtemp, readdir, readFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -14,6 +12,7 @@ import {
   generateSecretKey,
   parseSecretKey,
 } from '../../src/nix/signing-key.ts';
+import { bundleDirectory } from './bundle-directory.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -53,8 +52,7 @@ function bundled(): Promise<string> {
 }
 
 async function makeBundle(): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), 'snowcap-worker-'));
-  process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+  const directory = await bundleDirectory();
   const wrangler = join(ROOT, 'node_modules/wrangler/bin/wrangler.js');
   const words = [wrangler, 'deploy', '--env', '', '--dry-run', '--outdir', directory];
   // Nothing is sent to anybody.
