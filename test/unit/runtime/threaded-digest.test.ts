@@ -28,6 +28,8 @@ function failing(code: string): Worker {
 async function* afterExit(worker: Worker): AsyncGenerator<Uint8Array, void, void> {
   await new Promise<void>((resolve) => {
     worker.on('exit', () => resolve());
+    // It may be over already: then it has no id any more, and says nothing.
+    if (worker.threadId === -1) resolve();
   });
   yield nar;
 }
