@@ -106,8 +106,8 @@ function parseS3(text: string): S3Config {
       'expected s3://BUCKET without credentials: they come from AWS_ACCESS_KEY_ID, a profile or a role',
     );
   }
-  if (!/^[0-9A-Za-z][0-9A-Za-z._-]{1,62}$/.test(bucket)) {
-    throw new ValueError('expected the name of a bucket after s3://');
+  if (!/^[0-9A-Za-z][0-9A-Za-z._-]{2,62}$/.test(bucket)) {
+    throw new ValueError('expected the name of a bucket after s3://, of 3 to 63 characters');
   }
   const option = s3Options(query);
   const prefix = path.replace(/\/+$/, '');
