@@ -28,7 +28,7 @@ afterAll(async () => {
 });
 
 testRuntime({
-  name: 'Cloudflare Workers over S3, PostgreSQL and Redis behind REST',
+  name: 'Cloudflare Workers over S3, PostgreSQL behind Hyperdrive and Redis behind REST',
   missing: postgresMissing() ?? skipReason('redis-server'),
   async start({ upstreams, trustedPublicKeys, delivery, env = {} }) {
     servers ??= startServers();
@@ -38,9 +38,10 @@ testRuntime({
     await migratePostgres(database, migrationsFor('postgres'));
     const query = new URLSearchParams({ endpoint: s3.endpoint, region: s3.region, pathStyle: 'true' });
     return await startBundledWorker({
+      hyperdrive: database,
       settings: {
         SNOWCAP_STORAGE: `s3://${s3.bucket}/part-${parts}?${query.toString()}`,
-        SNOWCAP_DATABASE: database,
+        SNOWCAP_DATABASE: 'hyperdrive:DB',
         SNOWCAP_LOCK: 'upstash',
         SNOWCAP_LOCK_PREFIX: `part-${parts}:`,
         UPSTASH_REDIS_REST_URL: rest.url,

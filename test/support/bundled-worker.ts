@@ -25,6 +25,8 @@ export interface BundledWorkerOptions {
   readonly migrated?: boolean;
   /** False: no queue is bound. Default true. */
   readonly queue?: boolean;
+  /** URL of the Postgres behind the Hyperdrive that is bound as `DB`. Default: none is bound. */
+  readonly hyperdrive?: string;
   /** True: its isolate can be looked into, through `workerd.getInspectorURL()`. Default false. */
   readonly inspected?: boolean;
   /** What it signs with; null: nothing. Default: a new key. */
@@ -78,6 +80,7 @@ export async function startBundledWorker(options: BundledWorkerOptions): Promise
     ...convertV4MiniflareOptions({
       ...workerOptions,
       ...(queue ? {} : { queueProducers: {}, queueConsumers: {} }),
+      ...(options.hyperdrive === undefined ? {} : { hyperdrives: { DB: options.hyperdrive } }),
       bindings: {
         ...vars,
         ...(secretKey === null ? {} : { SNOWCAP_SECRET_KEY: secretKey }),
