@@ -10,6 +10,8 @@ export type ClientCall =
       readonly port: number;
       readonly paths: readonly string[];
       readonly connections: number;
+      /** What every answer must have; anything else is an error. */
+      readonly status: number;
     }
   /** The paths round and round, until the time is over. */
   | {
@@ -17,6 +19,8 @@ export type ClientCall =
       readonly port: number;
       readonly paths: readonly string[];
       readonly connections: number;
+      /** What every answer must have; anything else is an error. */
+      readonly status: number;
       readonly milliseconds: number;
     }
   /** One connection for each stream, that begins so many milliseconds after the call. */
@@ -49,9 +53,9 @@ export interface ClientAnswer {
 answerCalls<ClientCall, ClientAnswer>(async (call) => {
   switch (call.kind) {
     case 'drain':
-      return await drain(call.port, call.paths, call.connections, Infinity);
+      return await drain(call, Infinity);
     case 'load':
-      return await drain(call.port, call.paths, call.connections, call.milliseconds);
+      return await drain(call, call.milliseconds);
     case 'streams': {
       const from = monotonicNow();
       const streams = await Promise.all(call.streams.map((stream) => readStream(call.port, stream)));
@@ -67,9 +71,7 @@ answerCalls<ClientCall, ClientAnswer>(async (call) => {
 
 /** Asks for the paths once (`limitMs` infinite), or over and over until `limitMs` are gone. */
 async function drain(
-  port: number,
-  paths: readonly string[],
-  connections: number,
+  { port, paths, connections, status }: Omit<Extract<ClientCall, { kind: 'drain' }>, 'kind'>,
   limitMs: number,
 ): Promise<ClientAnswer> {
   let next = 0;
@@ -84,7 +86,7 @@ async function drain(
         const path = paths[next++ % paths.length];
         if (path === undefined) return;
         const answer = await connection.request(path);
-        if (answer.status !== 200) throw new Error(`GET ${path}: status ${answer.status}`);
+        if (answer.status !== status) throw new Error(`GET ${path}: status ${answer.status}`);
         bytes += answer.bytes;
       }
     } finally {

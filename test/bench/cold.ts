@@ -6,9 +6,10 @@ import type { DelayCall } from './delay-process.ts';
 import { monotonicNow } from './http-connection.ts';
 import { startNginx } from './nginx.ts';
 import { say } from './places.ts';
-import { rowOf } from './rows.ts';
+import { measureOf, rowOf } from './rows.ts';
 import type { Row } from './rows.ts';
-import { runsOf, startSubject, withServer } from './setting.ts';
+import { cpuSeconds } from './server-process.ts';
+import { runsOf, speed, withServer, withSnowcap } from './setting.ts';
 import type { BenchOptions } from './setting.ts';
 
 /** Added round trip, and the number of runs: the short ones need more. */
@@ -29,7 +30,7 @@ export async function measureColdClosure(options: BenchOptions): Promise<readonl
       try {
         const port =
           latency === 0 ? nginx.port : await proxy.call({ targetPort: nginx.port, roundTripMs: latency });
-        rows.push(await compare(options, cache, `http://127.0.0.1:${port}`, latency, runs));
+        rows.push(...(await compare(options, cache, `http://127.0.0.1:${port}`, latency, runs)));
       } finally {
         await proxy.stop();
       }
@@ -44,30 +45,36 @@ async function compare(
   upstream: string,
   latency: number,
   runs: number,
-): Promise<Row> {
+): Promise<readonly Row[]> {
   const direct: number[] = [];
   const through: number[] = [];
+  const cpu: number[] = [];
   for (let run = 0; run < runsOf(options, runs); run++) {
     direct.push(await copyClosure(cache, upstream));
-    const subject = startSubject(options, upstream, cache.publicKey, () => startNginx(cache.directory));
     through.push(
-      await withServer(subject, ({ url }) => copyClosure(cache, options.control ? upstream : url)),
+      options.control
+        ? await copyClosure(cache, upstream)
+        : await withSnowcap(options, upstream, cache.publicKey, async (snowcap) => {
+            const before = await cpuSeconds(snowcap.pid);
+            const seconds = await copyClosure(cache, snowcap.url);
+            cpu.push((await cpuSeconds(snowcap.pid)) - before);
+            return seconds;
+          }),
     );
     say(
       `cold closure, +${latency} ms: ${direct.at(-1)?.toFixed(2)} s direct, ${through.at(-1)?.toFixed(2)} s`,
     );
   }
-  return rowOf(
-    {
-      section: 'cold',
-      name: `cold closure of ${cache.narPaths.length} paths by nix copy, +${latency} ms`,
-      unit: 's',
-      reference: 'direct',
-      target: { atMost: 1.15 },
-    },
-    through,
-    direct,
-  );
+  const name = `cold closure of ${cache.narPaths.length} paths by nix copy, +${latency} ms`;
+  const rows = [
+    rowOf(
+      { section: 'cold', name, unit: 's', reference: 'direct', target: speed(options, { atMost: 1.15 }) },
+      through,
+      direct,
+    ),
+  ];
+  if (cpu.length > 0) rows.push(rowOf(measureOf('cold', `${name}: CPU`, 's'), cpu));
+  return rows;
 }
 
 /** Seconds that a Nix client with nothing in its store needs. @throws Error where it fails */

@@ -1,5 +1,6 @@
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
+import { ChunkedBody } from './chunked-body.ts';
 import { HOST } from './places.ts';
 
 /** One answer, its body counted and not kept. Times are of the monotonic clock, in milliseconds. */
@@ -23,6 +24,7 @@ interface Pending {
   head: Buffer;
   status: number;
   length: number;
+  chunked: ChunkedBody | null;
   bytes: number;
   firstByteAt: number;
 }
@@ -31,7 +33,8 @@ const HEAD_END = Buffer.from('\r\n\r\n');
 
 /**
  * A keep-alive connection that does as little as can be done for a request, so that what is measured is
- * the server. It knows `Content-Length` only: an answer without it is an error, here and by the design.
+ * the server. An answer has a `Content-Length`, as the design wants it, or comes in chunks, as the local front of
+ * workerd sends what a Worker streams; anything else is an error.
  */
 export class HttpConnection {
   readonly #port: number;
@@ -55,6 +58,7 @@ export class HttpConnection {
         head: Buffer.alloc(0),
         status: 0,
         length: 0,
+        chunked: null,
         bytes: 0,
         firstByteAt: 0,
       };
@@ -114,21 +118,28 @@ export class HttpConnection {
     const text = head.toString('latin1', 0, end);
     pending.status = Number(text.slice(9, 12));
     const length = /\r\ncontent-length: *(\d+)/i.exec(text)?.[1];
-    if (length === undefined) {
+    if (length === undefined && /\r\ntransfer-encoding: *chunked/i.test(text)) {
+      pending.chunked = new ChunkedBody();
+      pending.length = Infinity;
+    } else if (length === undefined) {
       this.#fail(new Error(`status ${pending.status} without Content-Length`));
       this.close();
       return;
+    } else {
+      pending.length = Number(length);
     }
-    pending.length = Number(length);
     this.#body(pending, head.subarray(end + HEAD_END.length));
   }
 
-  #body(pending: Pending, chunk: Uint8Array): void {
-    if (chunk.length > 0) {
+  #body(pending: Pending, piece: Uint8Array): void {
+    const { chunked } = pending;
+    for (const chunk of chunked === null ? [piece] : chunked.take(piece)) {
+      if (chunk.length === 0) continue;
       if (pending.bytes === 0) pending.firstByteAt = monotonicNow();
       pending.bytes += chunk.length;
       pending.onBody?.(chunk);
     }
+    if (chunked?.isOver === true) pending.length = pending.bytes;
     if (pending.bytes < pending.length) return;
     this.#pending = undefined;
     const { status, bytes, firstByteAt } = pending;

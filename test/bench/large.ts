@@ -2,11 +2,10 @@ import { startRemote } from './child-process.ts';
 import type { ClientAnswer, ClientCall, StreamCall, StreamResult } from './client-process.ts';
 import type { GeneratedNar, GeneratorAnswer, GeneratorCall } from './generator-process.ts';
 import { say } from './places.ts';
-import { median, rowOf } from './rows.ts';
-import type { Measure, Row } from './rows.ts';
+import { measureOf, median, rowOf } from './rows.ts';
+import type { Row } from './rows.ts';
 import { peakRss } from './server-process.ts';
-import { startSnowcap } from './snowcap.ts';
-import { runsOf, withClient, withServer } from './setting.ts';
+import { runsOf, withClient, withSnowcap } from './setting.ts';
 import type { BenchOptions, Client } from './setting.ts';
 
 const MB = 1e6;
@@ -28,19 +27,6 @@ export interface LargeCase {
   readonly streams: readonly { readonly nar: number; readonly afterMs: number; readonly hash: boolean }[];
 }
 
-const absolute = (
-  section: string,
-  name: string,
-  unit: Measure['unit'],
-  target: Measure['target'],
-): Measure => ({
-  section,
-  name,
-  unit,
-  reference: null,
-  target,
-});
-
 /** 16 clients on one cold NAR of 2 GiB: how much memory Snowcap takes. One body in 16 is hashed, all are counted. */
 export async function measureLargeNar(options: BenchOptions): Promise<readonly Row[]> {
   const runs = await repeat(options, 'memory', {
@@ -49,10 +35,10 @@ export async function measureLargeNar(options: BenchOptions): Promise<readonly R
   });
   const name = '16 clients, one cold 2 GiB NAR';
   return [
-    rowOf(absolute('memory', `${name}: peak RSS`, 'MB', { atMost: 200 }), runs.map(rssInMb)),
-    rowOf(absolute('memory', `${name}: wrong bodies`, 'count', { exactly: 0 }), runs.map(wrongBodies)),
-    rowOf(absolute('memory', `${name}: upstream requests`, 'count', null), runs.map(requestsOf)),
-    rowOf(absolute('memory', `${name}: time`, 's', null), runs.map(secondsOf)),
+    rowOf(measureOf('memory', `${name}: peak RSS`, 'MB', { atMost: 200 }), runs.map(rssInMb)),
+    rowOf(measureOf('memory', `${name}: wrong bodies`, 'count', { exactly: 0 }), runs.map(wrongBodies)),
+    rowOf(measureOf('memory', `${name}: upstream requests`, 'count'), runs.map(requestsOf)),
+    rowOf(measureOf('memory', `${name}: time`, 's'), runs.map(secondsOf)),
   ];
 }
 
@@ -64,9 +50,9 @@ export async function measureManyLargeNars(options: BenchOptions): Promise<reado
   });
   const name = '8 clients, 8 cold 500 MB NARs';
   return [
-    rowOf(absolute('parallel', `${name}: peak RSS`, 'MB', { atMost: 200 }), runs.map(rssInMb)),
-    rowOf(absolute('parallel', `${name}: wrong bodies`, 'count', { exactly: 0 }), runs.map(wrongBodies)),
-    rowOf(absolute('parallel', `${name}: time`, 's', null), runs.map(secondsOf)),
+    rowOf(measureOf('parallel', `${name}: peak RSS`, 'MB', { atMost: 200 }), runs.map(rssInMb)),
+    rowOf(measureOf('parallel', `${name}: wrong bodies`, 'count', { exactly: 0 }), runs.map(wrongBodies)),
+    rowOf(measureOf('parallel', `${name}: time`, 's'), runs.map(secondsOf)),
   ];
 }
 
@@ -85,18 +71,21 @@ export async function measureFollowers(options: BenchOptions): Promise<readonly 
   });
   const name = '64 clients, one cold 200 MB NAR';
   return [
-    rowOf(absolute('followers', `${name}: upstream requests`, 'count', { exactly: 1 }), runs.map(requestsOf)),
     rowOf(
-      absolute('followers', `${name}: latest first byte`, 'ms', { atMost: 50 }),
+      measureOf('followers', `${name}: upstream requests`, 'count', { exactly: 1 }),
+      runs.map(requestsOf),
+    ),
+    rowOf(
+      measureOf('followers', `${name}: latest first byte`, 'ms', { atMost: 50 }),
       runs.map((run) => Math.max(...firstByteWaits(run))),
     ),
     rowOf(
-      absolute('followers', `${name}: median first byte`, 'ms', null),
+      measureOf('followers', `${name}: median first byte`, 'ms'),
       runs.map((run) => median(firstByteWaits(run))),
     ),
-    rowOf(absolute('followers', `${name}: wrong bodies`, 'count', { exactly: 0 }), runs.map(wrongBodies)),
-    rowOf(absolute('followers', `${name}: peak RSS`, 'MB', null), runs.map(rssInMb)),
-    rowOf(absolute('followers', `${name}: time`, 's', null), runs.map(secondsOf)),
+    rowOf(measureOf('followers', `${name}: wrong bodies`, 'count', { exactly: 0 }), runs.map(wrongBodies)),
+    rowOf(measureOf('followers', `${name}: peak RSS`, 'MB'), runs.map(rssInMb)),
+    rowOf(measureOf('followers', `${name}: time`, 's'), runs.map(secondsOf)),
   ];
 }
 
@@ -142,15 +131,16 @@ async function repeat(
   return runs;
 }
 
-async function runOnce({ profile }: BenchOptions, { upstream, streams }: LargeCase): Promise<LargeRun> {
+async function runOnce(options: BenchOptions, { upstream, streams }: LargeCase): Promise<LargeRun> {
   const generator = startRemote<GeneratorCall, GeneratorAnswer>('generator-process.ts');
   try {
     const { port, publicKey, nars } = await generator.call({ kind: 'start', ...upstream });
-    const starting = startSnowcap({ upstream: `http://127.0.0.1:${port}`, publicKey, profile });
-    return await withServer(starting, async (snowcap) => {
+    return await withSnowcap(options, `http://127.0.0.1:${port}`, publicKey, async (snowcap) => {
       // As a Nix client does: the narinfo first, so that the NAR is known.
       const paths = nars.map(({ narInfoPath }) => narInfoPath);
-      await withClient((client) => client.call({ kind: 'drain', port: snowcap.port, paths, connections: 1 }));
+      await withClient((client) =>
+        client.call({ kind: 'drain', port: snowcap.port, paths, connections: 1, status: 200 }),
+      );
       const calls = streams.map(({ nar, afterMs, hash }): StreamCall => {
         return { path: nars[nar]?.narPath ?? '', afterMs, hash };
       });

@@ -3,8 +3,11 @@ export interface Measure {
   readonly section: string;
   readonly name: string;
   readonly unit: 'ms' | 's' | 'req/s' | 'MB' | 'count';
-  /** What the reference is; null where the figure stands for itself. */
-  readonly reference: 'nginx' | 'direct' | null;
+  /**
+   * What the reference is: nginx over the same files, the upstream without Snowcap, or the store itself; null
+   * where the figure stands for itself.
+   */
+  readonly reference: 'nginx' | 'direct' | 'store' | null;
   /** Of the ratio Snowcap : reference, or of the figure itself where there is no reference. */
   readonly target: Target | null;
 }
@@ -30,6 +33,16 @@ export function median(figures: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? NaN) + upper) / 2;
 }
 
+/** A figure that stands for itself. */
+export function measureOf(
+  section: string,
+  name: string,
+  unit: Measure['unit'],
+  target: Target | null = null,
+): Measure {
+  return { section, name, unit, reference: null, target };
+}
+
 /** A row from the figures of all runs. */
 export function rowOf(measure: Measure, snowcap: readonly number[], reference: readonly number[] = []): Row {
   const worst = measure.reference === null;
@@ -46,7 +59,7 @@ function meets(target: Target, figure: number): boolean {
   return figure === target.exactly;
 }
 
-const HEADINGS = ['measure', 'nginx/direct', 'Snowcap', 'ratio', 'target', ''] as const;
+const HEADINGS = ['measure', 'reference', 'Snowcap', 'ratio', 'target', ''] as const;
 
 /** The rows as a table for a terminal. */
 export function formatTable(rows: readonly Row[]): string {

@@ -68,6 +68,11 @@ export async function untilIdle(pid: number): Promise<void> {
   }
 }
 
+/** Seconds of CPU that all threads of a process have taken so far. */
+export async function cpuSeconds(pid: number): Promise<number> {
+  return (await cpuTicks(pid)) / 100;
+}
+
 /** User and system time of all threads, in ticks of 10 ms (fields 14 and 15 of proc(5) stat). */
 async function cpuTicks(pid: number): Promise<number> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8');

@@ -1,3 +1,4 @@
+import type { Backend, Place } from './backend.ts';
 import { startRemote } from './child-process.ts';
 import type { Remote } from './child-process.ts';
 import type { ClientAnswer, ClientCall } from './client-process.ts';
@@ -5,12 +6,13 @@ import { openBenchCache } from './closure.ts';
 import type { BenchCache, Compression } from './closure.ts';
 import { startNginx } from './nginx.ts';
 import { say } from './places.ts';
+import type { Target } from './rows.ts';
 import type { MeasuredServer } from './server-process.ts';
-import { startSnowcap } from './snowcap.ts';
 
 /** How the bench was called. */
 export interface BenchOptions {
   readonly sections: readonly string[];
+  readonly backend: Backend;
   readonly compression: Compression;
   /** Factor of the number of runs: 1, or less for a quick look. */
   readonly quick: boolean;
@@ -22,6 +24,11 @@ export interface BenchOptions {
 /** The number of runs of a measure. */
 export function runsOf({ quick }: BenchOptions, runs: number): number {
   return quick ? 1 : runs;
+}
+
+/** A target of speed, which stands for files and SQLite alone: other stores are as fast as they are. */
+export function speed({ backend }: BenchOptions, target: Target): Target | null {
+  return backend.name === 'files' ? target : null;
 }
 
 export type Client = Remote<ClientCall, ClientAnswer>;
@@ -49,14 +56,30 @@ export async function withServer<Result>(
   }
 }
 
-/** What is measured: Snowcap before that upstream, or in a control run what `reference` starts. */
-export function startSubject(
+/** Runs `use` with an empty cache, which is gone afterwards. */
+async function withPlace<Result>(
+  { backend }: BenchOptions,
+  use: (place: Place) => Promise<Result>,
+): Promise<Result> {
+  const place = await backend.openPlace();
+  try {
+    return await use(place);
+  } finally {
+    await place.remove();
+  }
+}
+
+/** Runs `use` with an empty Snowcap before that upstream. */
+export function withSnowcap<Result>(
   options: BenchOptions,
   upstream: string,
   publicKey: string,
-  reference: () => Promise<MeasuredServer>,
-): Promise<MeasuredServer> {
-  return options.control ? reference() : startSnowcap({ upstream, publicKey, profile: options.profile });
+  use: (snowcap: MeasuredServer, place: Place) => Promise<Result>,
+): Promise<Result> {
+  const { profile } = options;
+  return withPlace(options, (place) =>
+    withServer(place.start({ upstream, publicKey, profile }), (snowcap) => use(snowcap, place)),
+  );
 }
 
 /** nginx over the cache, and Snowcap before that nginx; both with their client. */
@@ -66,6 +89,8 @@ export async function withBothServers<Result>(
     readonly cache: BenchCache;
     readonly nginx: MeasuredServer;
     readonly snowcap: MeasuredServer;
+    /** Null in a control run, where a second nginx is `snowcap`. */
+    readonly place: Place | null;
     readonly client: Client;
   }) => Promise<Result>,
 ): Promise<Result> {
@@ -74,9 +99,14 @@ export async function withBothServers<Result>(
     `${cache.narPaths.length} paths, ${(cache.narBytes / 1e6).toFixed(0)} MB of NARs, compression ${options.compression}`,
   );
   return await withServer(startNginx(cache.directory), (nginx) =>
-    withServer(
-      startSubject(options, nginx.url, cache.publicKey, () => startNginx(cache.directory)),
-      (snowcap) => withClient((client) => use({ cache, nginx, snowcap, client })),
+    withClient((client) =>
+      options.control
+        ? withServer(startNginx(cache.directory), (second) =>
+            use({ cache, nginx, snowcap: second, place: null, client }),
+          )
+        : withSnowcap(options, nginx.url, cache.publicKey, (snowcap, place) =>
+            use({ cache, nginx, snowcap, place, client }),
+          ),
     ),
   );
 }

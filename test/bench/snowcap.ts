@@ -1,30 +1,31 @@
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { SnowcapOptions } from './backend.ts';
 import { freePort, HOST, REPOSITORY, RESULTS_DIRECTORY } from './places.ts';
 import { startServer } from './server-process.ts';
 import type { MeasuredServer } from './server-process.ts';
 
-export interface SnowcapOptions {
-  readonly upstream: string;
-  readonly publicKey: string;
-  /** Writes a CPU profile to the results when it ends. */
-  readonly profile: boolean;
+/** The settings of every Snowcap that is measured, wherever it runs. */
+export function settingsOf({ upstream, publicKey, settings }: SnowcapOptions): Record<string, string> {
+  return {
+    SNOWCAP_UPSTREAMS: upstream,
+    SNOWCAP_TRUSTED_PUBLIC_KEYS: publicKey,
+    // No line per request, as nginx.
+    SNOWCAP_LOG_LEVEL: 'warn',
+    ...settings,
+  };
 }
 
 /**
- * One Snowcap process with an empty cache, its defaults, and a new working directory (`./data` is in
- * it), which goes away when the server is stopped.
+ * One Snowcap process with its defaults, but for the settings given.
+ *
+ * @param directory its working directory
  */
-export async function startSnowcap({
-  upstream,
-  publicKey,
-  profile,
-}: SnowcapOptions): Promise<MeasuredServer> {
-  const directory = await mkdtemp(join(tmpdir(), 'snowcap-bench-data-'));
+export async function startSnowcap(directory: string, options: SnowcapOptions): Promise<MeasuredServer> {
   const port = await freePort();
+  const { profile } = options;
   if (profile) await mkdir(RESULTS_DIRECTORY, { recursive: true });
-  const server = await startServer(
+  return await startServer(
     process.execPath,
     [
       ...(profile ? ['--cpu-prof', `--cpu-prof-dir=${RESULTS_DIRECTORY}`] : []),
@@ -40,19 +41,10 @@ export async function startSnowcap({
       env: {
         PATH: process.env['PATH'],
         SNOWCAP_LISTEN: `${HOST}:${port}`,
-        SNOWCAP_UPSTREAMS: upstream,
-        SNOWCAP_TRUSTED_PUBLIC_KEYS: publicKey,
         SNOWCAP_HOSTNAME: 'bench.local',
-        SNOWCAP_LOG_LEVEL: 'warn',
         SNOWCAP_LOG_FORMAT: 'json',
+        ...settingsOf(options),
       },
     },
   );
-  return {
-    ...server,
-    async stop() {
-      await server.stop();
-      await rm(directory, { recursive: true, force: true });
-    },
-  };
 }

@@ -81,7 +81,7 @@ async function runOnce(nars: number): Promise<WorkerRun> {
     try {
       const port = Number(new URL(worker.url).port);
       const paths = made.nars.map(({ narInfoPath }) => narInfoPath);
-      await withClient((client) => client.call({ kind: 'drain', port, paths, connections: 1 }));
+      await withClient((client) => client.call({ kind: 'drain', port, paths, connections: 1, status: 200 }));
       const heap = await watchHeap(await worker.workerd.getInspectorURL());
       const rss = await watchRss();
       const calls = Array.from({ length: CLIENTS }, (_, index): StreamCall => {

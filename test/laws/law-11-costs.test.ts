@@ -4,54 +4,10 @@ import { type Cost, costOf, costTable } from '../support/cost-table.ts';
 import { download } from '../support/download.ts';
 import { type FaultServer, startFaultServer } from '../support/fault-server.ts';
 import { servedKey, withMethods } from '../support/replaced.ts';
+import { REQUEST_COSTS } from '../support/request-costs.ts';
 import { publish, type SignedPath, signedPath } from '../support/signed-path.ts';
 import { startStoreServer, type StoreServer } from '../support/store-server.ts';
 import { startTestCache, type TestCache, type TestCacheOptions } from '../support/test-cache.ts';
-
-/** What each request costs, once and for all: the bill of object stores, databases and lock services. */
-const COSTS = {
-  'narinfo, known': { storage: {}, index: { getPath: 1 }, locks: 0, upstream: 0 },
-  'narinfo, cold': {
-    storage: {},
-    index: { getPath: 1, getNar: 1, recordPath: 1 },
-    locks: 0,
-    upstream: 1,
-  },
-  'NAR, stored, through us': { storage: { get: 1 }, index: {}, locks: 0, upstream: 0 },
-  'NAR, stored, redirected': { storage: { head: 1 }, index: {}, locks: 0, upstream: 0 },
-  'NAR, cold, spooled': {
-    storage: { get: 1, head: 1, put: 2 },
-    index: { getNar: 2, getPath: 1, markPresent: 1 },
-    locks: 2,
-    upstream: 1,
-  },
-  'NAR, cold, without a spool': {
-    storage: { get: 1, head: 1, put: 2 },
-    index: { getNar: 2, getPath: 1, markPresent: 1 },
-    locks: 2,
-    upstream: 1,
-  },
-  'NAR, cold, stored first and redirected to': {
-    storage: { head: 3, put: 2 },
-    // The access is recorded after the answer, once an hour, where no process lives on to do it for many at once.
-    index: { getNar: 2, getPath: 1, markPresent: 1, touch: 1 },
-    locks: 2,
-    upstream: 1,
-  },
-  'NAR, cold, redirected to its upstream': {
-    storage: { head: 1 },
-    index: { getNar: 1, getPath: 1 },
-    locks: 0,
-    upstream: 1,
-  },
-  'NAR, cold, filled by a job': {
-    storage: { head: 1, put: 2 },
-    index: { getNar: 2, getPath: 1, markPresent: 1 },
-    locks: 2,
-    upstream: 1,
-  },
-  'NAR, unknown': { storage: { get: 2 }, index: { getNar: 1 }, locks: 0, upstream: 1 },
-} as const satisfies Readonly<Record<string, Cost>>;
 
 let upstream: FaultServer;
 let store: StoreServer;
@@ -128,8 +84,29 @@ describe('law 11: what a request costs', () => {
     const path = await signedPath();
     publish(upstream, path);
     const ask = (): Promise<Response> => snowcap.get(`/${path.hash}.narinfo`);
-    expect(await cost(ask)).toEqual(COSTS['narinfo, cold']);
-    expect(await cost(ask)).toEqual(COSTS['narinfo, known']);
+    expect(await cost(ask)).toEqual(REQUEST_COSTS['narinfo, cold']);
+    expect(await cost(ask)).toEqual(REQUEST_COSTS['narinfo, known']);
+    const head = (): Promise<Response> => snowcap.get(`/${path.hash}.narinfo`, { method: 'HEAD' });
+    expect(await cost(head)).toEqual(REQUEST_COSTS['narinfo, known']);
+  });
+
+  it('for a narinfo that was answered lately', async () => {
+    await start({ settings: { narInfoTtlMs: 60_000 } });
+    const path = await signedPath();
+    publish(upstream, path);
+    const ask = (): Promise<Response> => snowcap.get(`/${path.hash}.narinfo`);
+    await ask();
+    expect(await cost(ask)).toEqual(REQUEST_COSTS['narinfo, in memory']);
+  });
+
+  it('for a narinfo that nobody has', async () => {
+    await start({ settings: { negativeTtlMs: 60_000 } });
+    const path = await signedPath();
+    const ask = async (): Promise<void> => {
+      expect((await snowcap.get(`/${path.hash}.narinfo`)).status).toBe(404);
+    };
+    expect(await cost(ask)).toEqual(REQUEST_COSTS['narinfo, unknown']);
+    expect(await cost(ask)).toEqual(REQUEST_COSTS['narinfo, unknown, asked for again']);
   });
 
   it.each([
@@ -138,19 +115,24 @@ describe('law 11: what a request costs', () => {
   ] as const)('for a NAR through us (spool: %s)', async (spool, name) => {
     await start({ spool });
     const { url } = await known();
-    expect(await cost(() => download(url))).toEqual(COSTS[name]);
-    expect(await cost(() => download(url))).toEqual(COSTS['NAR, stored, through us']);
+    expect(await cost(() => download(url))).toEqual(REQUEST_COSTS[name]);
+    expect(await cost(() => download(url))).toEqual(REQUEST_COSTS['NAR, stored, through us']);
     const range = { headers: { range: 'bytes=5-9' } };
-    expect(await cost(() => download(url, range))).toEqual(COSTS['NAR, stored, through us']);
-    expect(await cost(() => download(`${snowcap.url}/nar/unknown.nar`))).toEqual(COSTS['NAR, unknown']);
+    expect(await cost(() => download(url, range))).toEqual(REQUEST_COSTS['NAR, stored, through us']);
+    expect(await cost(() => download(url, { method: 'HEAD' }))).toEqual(REQUEST_COSTS['NAR, stored, HEAD']);
+    expect(await cost(() => download(`${snowcap.url}/nar/unknown.nar`))).toEqual(
+      REQUEST_COSTS['NAR, unknown'],
+    );
   });
 
   it('for a NAR that is redirected to, of which no byte comes through us', async () => {
     await start(redirecting(2_000_000));
     const { url } = await known();
-    expect(await cost(() => download(url))).toEqual(COSTS['NAR, cold, stored first and redirected to']);
+    expect(await cost(() => download(url))).toEqual(
+      REQUEST_COSTS['NAR, cold, stored first and redirected to'],
+    );
     const bytes = snowcap.metric('snowcap_body_bytes_total', { route: 'nar' });
-    expect(await cost(() => download(url))).toEqual(COSTS['NAR, stored, redirected']);
+    expect(await cost(() => download(url))).toEqual(REQUEST_COSTS['NAR, stored, redirected']);
     expect(bytes).toBe(0);
     expect(snowcap.metric('snowcap_body_bytes_total', { route: 'nar' })).toBe(0);
   });
@@ -158,14 +140,14 @@ describe('law 11: what a request costs', () => {
   it('for a NAR that is redirected to its upstream, and for the job that stores it', async () => {
     await start(redirecting(1_000));
     const { url, key } = await known();
-    expect(await cost(() => download(url))).toEqual(COSTS['NAR, cold, redirected to its upstream']);
+    expect(await cost(() => download(url))).toEqual(REQUEST_COSTS['NAR, cold, redirected to its upstream']);
     expect(await cost(() => snowcap.cache.run({ kind: 'fill', key }))).toEqual(
-      COSTS['NAR, cold, filled by a job'],
+      REQUEST_COSTS['NAR, cold, filled by a job'],
     );
   });
 
   it('is this', () => {
-    process.stdout.write(`\n${costTable(COSTS)}\n`);
-    expect(costTable(COSTS).split('\n')).toHaveLength(Object.keys(COSTS).length + 2);
+    process.stdout.write(`\n${costTable(REQUEST_COSTS)}\n`);
+    expect(costTable(REQUEST_COSTS).split('\n')).toHaveLength(Object.keys(REQUEST_COSTS).length + 2);
   });
 });

@@ -10,6 +10,8 @@ import { startS3Server } from './s3-server.ts';
 export interface Backends {
   /** The settings of a new, empty cache over them. */
   fresh(): Promise<Readonly<Record<string, string>>>;
+  /** The same Redis over TCP. */
+  readonly redisUrl: string;
   stop(): Promise<void>;
 }
 
@@ -52,6 +54,7 @@ export async function startBackends(): Promise<Backends> {
           UPSTASH_REDIS_REST_TOKEN: rest.token,
         };
       },
+      redisUrl: redis.url(),
       stop,
     };
   } catch (error) {
