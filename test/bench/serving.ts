@@ -33,10 +33,7 @@ export function measureNarInfos(options: BenchOptions): Promise<readonly Row[]> 
     const rates = await alternate(runs, served, ({ port, paths: all }) =>
       requestsPerSecond(client, port, all),
     );
-    const cpu = await cpuOfEach(snowcap, PASSES * paths.length, () =>
-      drain(client, snowcap.port, passes(paths), 16),
-    );
-    return [
+    const rows = [
       ...compared(
         {
           section: 'narinfo',
@@ -55,8 +52,12 @@ export function measureNarInfos(options: BenchOptions): Promise<readonly Row[]> 
         },
         rates,
       ),
-      rowOf(measureOf('narinfo', 'CPU of each narinfo', 'ms'), [cpu]),
     ];
+    if (place === null) return rows;
+    const cpu = await cpuOfEach(snowcap, PASSES * paths.length, () =>
+      drain(client, snowcap.port, passes(paths), 16),
+    );
+    return [...rows, rowOf(measureOf('narinfo', 'CPU of each narinfo', 'ms'), [cpu])];
   });
 }
 
@@ -69,9 +70,10 @@ export function measureNars(options: BenchOptions): Promise<readonly Row[]> {
     const direct = place?.direct ?? null;
     if (direct !== null) served.store = await readDirectly(direct, paths);
     const rows = await narRows(options, client, served, '');
+    if (place === null) return rows;
     const cpu = await cpuOfEach(snowcap, paths.length, () => drain(client, snowcap.port, paths, 16));
     rows.push(rowOf(measureOf('nars', 'CPU of each NAR', 'ms'), [cpu]));
-    if (place === null || direct === null) return rows;
+    if (direct === null) return rows;
     const instance = (settings: Readonly<Record<string, string>>): Promise<MeasuredServer> =>
       place.start({ upstream: nginx.url, publicKey: cache.publicKey, profile: options.profile, settings });
     // What small NARs cost once they are not in memory: other instances of the same cache.
