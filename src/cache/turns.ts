@@ -1,24 +1,39 @@
-/** Lets so many works run at once; the others wait for their turn, in the order in which they came. */
+/** Lets so much work run at once; the rest waits for its turn, in the order in which it came. */
 export interface Turns {
-  /** Runs the work when its turn has come, and gives its result or error. */
-  take<Result>(work: () => Promise<Result>): Promise<Result>;
+  /**
+   * Runs the work when its turn has come, and gives its result or error.
+   *
+   * @param weight how much of what there is it takes; what takes more than all runs alone
+   * @default 1
+   */
+  take<Result>(work: () => Promise<Result>, weight?: number): Promise<Result>;
 }
 
-/** @param most how many works run at once */
+/** @param most the sum of the weights of what runs at once */
 export function createTurns(most: number): Turns {
-  const waiting: (() => void)[] = [];
+  const waiting: { readonly weight: number; readonly begin: () => void }[] = [];
   let running = 0;
+
+  const fits = (weight: number): boolean => running === 0 || running + weight <= most;
+
+  function passOn(): void {
+    for (let next = waiting[0]; next !== undefined && fits(next.weight); next = waiting[0]) {
+      waiting.shift();
+      running += next.weight;
+      next.begin();
+    }
+  }
+
   return {
-    async take(work) {
-      if (running < most) running += 1;
-      else await new Promise<void>((resolve) => waiting.push(resolve));
+    async take(work, weight = 1) {
+      // Nobody who comes now is before those who wait.
+      if (waiting.length === 0 && fits(weight)) running += weight;
+      else await new Promise<void>((resolve) => waiting.push({ weight, begin: resolve }));
       try {
         return await work();
       } finally {
-        // The turn passes on to the next as it is, so that nobody who comes now is before it.
-        const next = waiting.shift();
-        if (next === undefined) running -= 1;
-        else next();
+        running -= weight;
+        passOn();
       }
     },
   };

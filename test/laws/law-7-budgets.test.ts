@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import { zstdCompressSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Spool } from '../../src/spool/spool.ts';
@@ -72,6 +73,36 @@ describe('law 7: budgets hold over the whole process', () => {
     expect(snowcap.peak('snowcap_buffer_bytes')).toBeGreaterThan(0);
     expect(snowcap.peak('snowcap_buffer_bytes')).toBeLessThanOrEqual(limit);
     expect(snowcap.peak('snowcap_spool_bytes')).toBeGreaterThan(0);
+  });
+
+  it('what is put out of the spool into a store that buffers it waits for the memory of others', async () => {
+    const memory = { held: 0, peak: 0 };
+    const putMemory = 1_000_000;
+    await start({
+      settings: { bufferLimit: 6_000_000 },
+      replace: ({ storage }) => ({
+        storage: withMethods(storage, {
+          putMemory,
+          async put(key, source, options) {
+            const taken = source.kind === 'file' ? Math.min(putMemory, source.size) : 0;
+            memory.held += taken;
+            memory.peak = Math.max(memory.peak, memory.held);
+            await setTimeout(taken === 0 ? 0 : 50);
+            memory.held -= taken;
+            return await storage.put(key, source, options);
+          },
+        }),
+      }),
+    });
+    const paths = await several(10, { size: 1_500_000 });
+    for (const path of paths) publish(upstream, path);
+    const keys = await Promise.all(paths.map((path) => servedKey(snowcap, path)));
+    const seen = await Promise.all(keys.map((key) => download(`${snowcap.url}/${key}`)));
+    expect(seen.every(({ bytes }, nth) => bytes.equals(paths[nth]?.body ?? Buffer.alloc(0)))).toBe(true);
+    expect(await storedOf(keys)).toBe(10);
+    // Several at once, and no more than half of the buffers.
+    expect(memory.peak).toBeGreaterThan(putMemory);
+    expect(memory.peak).toBeLessThanOrEqual(3_000_000);
   });
 
   it('a body that nobody knows the size of takes no more room than was reserved for it', async () => {

@@ -8,6 +8,7 @@ import type { CacheServices } from '../services.ts';
 import type { BackgroundVerification } from './background-verification.ts';
 import { createFillLocks, type FillLocks } from './fill-lock.ts';
 import { Fill, type FillOptions } from './fill.ts';
+import { createTurns, type Turns } from '../turns.ts';
 import type { Sources } from './sources.ts';
 
 /** What a fill needs beside its key. */
@@ -20,6 +21,8 @@ export interface FillContext {
   readonly locks: FillLocks;
   readonly buffers: Budget;
   readonly spoolSpace: Budget;
+  /** What is put out of the spool into a store that buffers it, by the bytes that it buffers. */
+  readonly uploads: Turns;
   /** The narinfos of these store-path hashes changed: answers in memory are out of date. */
   readonly onPathsChanged: (hashes: readonly string[]) => void;
   /** The index has this key as present now. */
@@ -61,6 +64,8 @@ export function createFills(
     locks: createFillLocks(services),
     buffers,
     spoolSpace,
+    // Not of the buffers themselves: clients come first there, and these can wait.
+    uploads: createTurns(services.settings.bufferLimit / 2),
     onEnd: (result) => {
       metrics.count('snowcap_fills_total', { result });
       annotate({ 'snowcap.result': result });

@@ -25,7 +25,7 @@ export interface Room {
   release(): void;
 }
 
-export type RoomContext = Pick<FillContext, 'buffers' | 'spoolSpace' | 'services'>;
+export type RoomContext = Pick<FillContext, 'buffers' | 'spoolSpace' | 'uploads' | 'services'>;
 
 /** Bodies up to this size are kept in memory while they are in flight. */
 const IN_MEMORY_BYTES = 1024 * 1024;
@@ -53,7 +53,7 @@ export async function makeRoom(
   const bytes = size ?? Math.ceil(narSize * (1 + 1 / 32)) + ENCODING_OVERHEAD_BYTES;
   const inMemory = bytes <= IN_MEMORY_BYTES ? buffers.reserve(bytes) : null;
   if (inMemory !== null) {
-    return spooled(context, key, await services.memorySpool.create(key), bytes, inMemory);
+    return spooled(context, key, await services.memorySpool.create(key), bytes, inMemory, 0);
   }
   return (await onDisk(context, key, bytes)) ?? (await inTheStore(context, { key, size, bytes, onFault }));
 }
@@ -70,7 +70,14 @@ async function onDisk(context: RoomContext, key: string, bytes: number): Promise
   const share = spool === null ? null : context.spoolSpace.reserve(bytes);
   if (spool === null || share === null) return null;
   try {
-    return spooled(context, key, await spool.create(key), bytes, share);
+    return spooled(
+      context,
+      key,
+      await spool.create(key),
+      bytes,
+      share,
+      context.services.storage.putMemory ?? 0,
+    );
   } catch (error) {
     share.release();
     platform.logger.error('The spool cannot be written', { key, error });
@@ -78,12 +85,14 @@ async function onDisk(context: RoomContext, key: string, bytes: number): Promise
   }
 }
 
+/** @param putMemory bytes that the store takes to read it from where it is: such puts wait for each other (law 7) */
 function spooled(
-  { services }: RoomContext,
+  { services, uploads }: RoomContext,
   key: string,
   file: SpoolFile,
   bytes: number,
   share: Reservation,
+  putMemory: number,
 ): Room {
   return {
     file,
@@ -92,7 +101,9 @@ function spooled(
     push: () => Promise.resolve(),
     async store() {
       await services.platform.checkpoint?.('fill:store-nar');
-      return await services.storage.put(key, file.source(), NAR_PUT);
+      const put = (): Promise<PutResult> => services.storage.put(key, file.source(), NAR_PUT);
+      const held = Math.min(putMemory, file.written);
+      return await (held === 0 ? put() : uploads.take(put, held));
     },
     abort: () => undefined,
     release: () => share.release(),
