@@ -158,10 +158,11 @@ describe('The cache of the data centre', () => {
     for (const url of urls) {
       const first = await fetch(worker.url + url);
       const bytes = await first.bytes();
+      expect(first.headers.get('content-length')).toBe(String(bytes.length));
       await until(async () => {
         const again = await fetch(worker.url + url);
         expect(await again.bytes()).toEqual(bytes);
-        for (const name of ['cache-control', 'content-type', 'etag']) {
+        for (const name of ['cache-control', 'content-type', 'etag', 'content-length']) {
           expect(again.headers.get(name)).toBe(first.headers.get(name));
         }
         return outcomes(worker, url).includes('edge');

@@ -1,3 +1,4 @@
+import { toReadableStream } from '../../stream/byte-stream.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { WorkerContext } from './bindings.ts';
 
@@ -66,7 +67,9 @@ export function createEdgeCache({ ttlMs, logger }: EdgeCacheOptions): EdgeCache 
       const [given, copy] = response.body.tee();
       const kept = caches.default.put(key, new Response(copy, { status: 200, headers }));
       context.waitUntil(kept.catch((error: unknown) => logger.debug('An answer was not kept', { error })));
-      return new Response(given, { status: 200, headers: response.headers });
+      // A branch has forgotten how long it is, and would go out in chunks.
+      const body = toReadableStream(given, Number(headers.get('Content-Length')));
+      return new Response(body, { status: 200, headers: response.headers });
     },
   };
 }
