@@ -77,6 +77,8 @@ export interface R2PutOptionsLike {
 
 /** Of the codes at the end of R2's messages (https://developers.cloudflare.com/r2/api/error-codes/). */
 export const R2Code = {
+  /** workerd's own, where the answer of R2 names none: it was cut, or came from something before R2. */
+  unspecified: 0,
   internalError: 10_001,
   invalidRange: 10_039,
   serviceUnavailable: 10_043,
@@ -85,7 +87,8 @@ export const R2Code = {
 } as const;
 
 /** Faults that a second attempt may well not meet: R2 takes, for one, a single write a second for each key. */
-const PASSING: readonly number[] = [
+const PASSING: readonly (number | null)[] = [
+  R2Code.unspecified,
   R2Code.internalError,
   R2Code.serviceUnavailable,
   R2Code.clientDisconnect,
@@ -94,7 +97,7 @@ const PASSING: readonly number[] = [
 
 /** The code in an error of the binding, which has it in its message alone; null where there is none. */
 export function r2CodeOf(error: unknown): number | null {
-  const digits = error instanceof Error ? /\((\d{5,6})\)$/.exec(error.message)?.[1] : undefined;
+  const digits = error instanceof Error ? /\((0|\d{5,6})\)$/.exec(error.message)?.[1] : undefined;
   return digits === undefined ? null : Number(digits);
 }
 
@@ -126,7 +129,7 @@ export async function persistently<Result>(
       return await attempt();
     } catch (error) {
       const pause = PAUSES[failures];
-      if (pause === undefined || !PASSING.includes(r2CodeOf(error) ?? 0)) throw failed(operation, key, error);
+      if (pause === undefined || !PASSING.includes(r2CodeOf(error))) throw failed(operation, key, error);
       await sleep(pause);
     }
   }
