@@ -116,11 +116,17 @@ function derived(name: SettingName, config: Config): string | null {
 
 function shown(setting: Setting, text: string | null): string | null {
   if (text === null || setting.secret === undefined) return text;
-  const mask = setting.secret === 'key' ? maskSecret : redactUrl;
+  const mask = setting.secret === 'key' ? maskSecret : maskUrl;
   return text
     .split(/\s+/)
     .map((part) => mask(part))
     .join(' ');
+}
+
+/** Also where a URL lacks its `//`, and so is none: as the one of a proxy may, and any by mistake. */
+function maskUrl(text: string): string {
+  const redacted = redactUrl(text);
+  return redacted.includes('://') ? redacted : redacted.replace(/^[^/?#]*@/, '…@');
 }
 
 /**

@@ -15,6 +15,7 @@ export const OWN_SETTINGS: SettingTable<OwnSettingName> = {
     description:
       'Where NARs and narinfos are kept: `file:PATH`, `s3://BUCKET/PREFIX?endpoint=…&region=…&pathStyle=true`, ' +
       'or on Workers `r2:BINDING`',
+    secret: 'url',
   },
   SNOWCAP_DATABASE: {
     flag: '--database',

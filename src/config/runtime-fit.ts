@@ -61,6 +61,32 @@ export function unfit(
       });
     }
   }
+  if (runtime === 'workers') problems.push(...notFound(texts));
+  return problems;
+}
+
+/** What the SDK of AWS finds by itself elsewhere. */
+function notFound(texts: ReadonlyMap<SettingName, string | null>): readonly ConfigProblem[] {
+  const storage = texts.get('SNOWCAP_STORAGE') ?? '';
+  if (!storage.startsWith('s3:')) return [];
+  const problems: ConfigProblem[] = [];
+  if (
+    (texts.get('AWS_ACCESS_KEY_ID') ?? null) === null &&
+    (texts.get('AWS_SECRET_ACCESS_KEY') ?? null) === null
+  ) {
+    problems.push({
+      source: 'AWS_ACCESS_KEY_ID',
+      given: null,
+      message: `expected a key for S3, and its AWS_SECRET_ACCESS_KEY: on ${NAMES.workers} there is no role nor profile`,
+    });
+  }
+  if ((texts.get('AWS_REGION') ?? null) === null && !/[?&](?:region|endpoint)=[^&]/.test(storage)) {
+    problems.push({
+      source: 'SNOWCAP_STORAGE',
+      given: null,
+      message: 'expected ?region= in the URL of a bucket of AWS, or AWS_REGION',
+    });
+  }
   return problems;
 }
 

@@ -10,7 +10,7 @@ const URL_IN_TEXT = /\b[a-z][a-z0-9+.-]{0,20}:\/\/[^\s"'<>`]+/gi;
 
 /**
  * A URL that may be logged: `user:password@` is dropped, and the values of query parameters that carry
- * credentials (`token`, `sig`, `X-Amz-…`, …) become `…`. What is not a URL, as a path with a query, is
+ * credentials (`token`, `sig`, `X-Amz-…`, …) become `…`, those that are URLs are treated alike. What is not a URL, as a path with a query, is
  * treated alike; the rest of it stays as it was. Never throws.
  */
 export function redactUrl(url: string | URL): string {
@@ -44,9 +44,12 @@ function redactQuery(query: string): string {
     .map((pair) => {
       const equals = pair.indexOf('=');
       if (equals === -1) return pair;
-      return SECRET_PARAMETER.test(decoded(pair.slice(0, equals)))
-        ? `${pair.slice(0, equals)}=${MASK}`
-        : pair;
+      const name = pair.slice(0, equals);
+      if (SECRET_PARAMETER.test(decoded(name))) return `${name}=${MASK}`;
+      // A value may be a URL itself, as the endpoint of a bucket is.
+      const value = decoded(pair.slice(equals + 1));
+      const redacted = value.includes('://') ? redactUrl(value) : value;
+      return redacted === value ? pair : `${name}=${redacted}`;
     })
     .join('&')}`;
 }

@@ -297,7 +297,7 @@ describe('law 6: a store at fault in the middle of a body', () => {
   it('that stands still is given up after a while', async () => {
     await published();
     await start((taken) => (taken > 1_000_000 ? never() : undefined), {
-      clock: shiftedClock((milliseconds) => milliseconds === 60_000),
+      clock: shiftedClock((milliseconds) => milliseconds === 60_000 || milliseconds === 20_000),
     });
     expectWhole(await nar());
     expect(await snowcap.services.storage.head(key)).toBeNull();
@@ -347,6 +347,42 @@ describe('a client that leaves a body without a spool', () => {
       expect(jobs).toHaveLength(some ? 1 : 0);
     },
   );
+
+  it('keeps its runtime until the store has removed what it had taken', async () => {
+    await published({}, { bytesPerSecond: 8_000_000 });
+    const deferred: Promise<unknown>[] = [];
+    let removed = false;
+    await start(undefined, {
+      replace: (services) => ({
+        platform: {
+          ...services.platform,
+          defer(what, work) {
+            deferred.push(work);
+            services.platform.defer(what, work);
+          },
+        },
+        // As a store does that has to abort an upload.
+        storage: withMethods(services.storage, {
+          putMemory: PUT_MEMORY,
+          async put(name, source, options) {
+            try {
+              return await services.storage.put(name, source, options);
+            } catch (error) {
+              await new Promise((resolve) => setTimeout(resolve, 300));
+              removed = true;
+              throw error;
+            }
+          },
+        }),
+      }),
+      ...shortLived(false),
+    });
+    expect((await nar({ leaveAfter: 500_000 })).ended).toBe('broken');
+    await until(() => snowcap.metric('snowcap_fills_in_flight') === 0);
+    for (let done = 0; done < deferred.length; done = deferred.length) await Promise.allSettled(deferred);
+    expect(removed).toBe(true);
+    await expectNothingStored();
+  });
 
   it('before it has read anything leaves nothing behind', async () => {
     await published();

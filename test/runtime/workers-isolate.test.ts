@@ -189,6 +189,24 @@ describe('The cache of the data centre', () => {
     expect((await (await fetch(`${worker.url}/${path.url}`)).bytes()).length).toBe(path.body.length);
   });
 
+  test('keeps no body that broke off on its way, and says how long the whole is', async () => {
+    const worker = await start();
+    // Streamed, and yet small enough to be kept.
+    const path = await signedPath({ size: 200_000 });
+    publish(upstream, path);
+    upstream.route(`/${path.url}`, [{ body: path.body, flipBitAt: 199_999 }, { body: path.body }]);
+    await download(`${worker.url}/${path.hash}.narinfo`);
+    expect((await download(`${worker.url}/${path.url}`)).ended).toBe('broken');
+    for (const outcome of ['fill', 'edge']) {
+      const answer = await download(`${worker.url}/${path.url}`);
+      expect(answer).toMatchObject({ status: 200, ended: 'clean' });
+      expect(answer.headers['content-length']).toBe(String(path.body.length));
+      expect(answer.bytes.equals(path.body)).toBe(true);
+      await until(() => outcomes(worker, `/${path.url}`).at(-1) === outcome);
+      await new Promise((resolve) => setTimeout(resolve, 300));
+    }
+  });
+
   test('is passed by where the time is 0', async () => {
     const worker = await start({ settings: { SNOWCAP_NAR_INFO_TTL: '0' } });
     const path = await signedPath();

@@ -64,6 +64,7 @@ export async function startMysql(): Promise<MysqlServer> {
   const query = async (text: string, database = 'mysql') => {
     const connection = await createConnection({ socketPath, user: 'root', database });
     try {
+      await connection.query('set autocommit = 1');
       const [rows] = await connection.query<RowDataPacket[]>(text);
       return rows;
     } finally {
@@ -79,8 +80,14 @@ export async function startMysql(): Promise<MysqlServer> {
         ['--bind-address=127.0.0.1', `--pid-file=${join(directory, 'pid')}`, '--skip-name-resolve'],
         ['--innodb-flush-log-at-trx-commit=2', '--innodb-flush-method=nosync', '--max-connections=200'],
         ['--innodb-buffer-pool-size=64M', '--innodb-log-file-size=32M', '--sync-binlog=0'],
-        // What a careless server may have: texts that are equal but for case or accents, and values cut to fit.
-        ['--character-set-server=latin1', '--collation-server=latin1_swedish_ci', '--sql-mode='],
+        // What a careless server may have: texts that are equal but for case or accents, values cut to fit, and
+        // statements that wait for a commit.
+        [
+          '--character-set-server=latin1',
+          '--collation-server=latin1_swedish_ci',
+          '--sql-mode=',
+          '--autocommit=0',
+        ],
       ].flat(),
       () => query('select 1'),
     );

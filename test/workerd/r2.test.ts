@@ -270,7 +270,7 @@ describe('Reading from R2', () => {
 });
 
 describe('A fault of R2 that passes', () => {
-  it.each([10_001, 10_043, 10_054, 10_058])('(%i) is met by three more attempts', async (code) => {
+  it.each([0, 10_001, 10_043, 10_054, 10_058])('(%i) is met by three more attempts', async (code) => {
     const { store, bucket, pauses } = open();
     let faults = 3;
     bucket.before = () => {

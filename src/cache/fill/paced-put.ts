@@ -5,10 +5,12 @@ import { NAR_PUT } from './nar-put.ts';
 
 /** A store that has taken nothing for so long is given up, in milliseconds: whoever reads the body waits for it. */
 const STALL_MS = 60_000;
+/** How long the runtime is kept for a store that was stopped, in milliseconds: what it began costs until it is removed. */
+const STOPPING_MS = 20_000;
 
 export interface PacedPutOptions {
   readonly storage: Pick<BlobStore, 'put'>;
-  readonly platform: Pick<Platform, 'clock'>;
+  readonly platform: Pick<Platform, 'clock' | 'defer'>;
   readonly key: string;
   /** Bytes of the whole body; null where unknown. */
   readonly size: number | null;
@@ -31,6 +33,8 @@ export class PacedPut {
   /** Aborted with the reason why the store shall stop. */
   readonly #stop = new AbortController();
   readonly #over = new AbortController();
+  /** Resolved when the store has given back what it held, however long that took. */
+  readonly #ended = Promise.withResolvers<void>();
   #held: Uint8Array | null = null;
   #fault: Error | undefined;
   /** Chunks that the store has taken, and whether it is waited for now. */
@@ -71,10 +75,11 @@ export class PacedPut {
 
   /** Nothing of it is to be stored. No effect once the store is done. */
   abort(reason: Error): void {
-    if (this.#over.signal.aborted) return;
+    if (this.#over.signal.aborted || this.#stop.signal.aborted) return;
     this.#fault ??= reason;
     this.#handoff.fail(reason);
     this.#stop.abort(reason);
+    this.#options.platform.defer('stop a put', this.#stopped());
   }
 
   async #hand(chunk: Uint8Array): Promise<void> {
@@ -109,8 +114,18 @@ export class PacedPut {
       // Also where it met an object that is there already, and did not want the rest.
       this.#handoff.fail(new StorageError(`The put of ${key} is over`));
       // What was stopped holds its memory until it has noticed.
-      void put.then(onOver, onOver);
+      void put.then(onOver, onOver).finally(this.#ended.resolve);
     }
+  }
+
+  /** Resolves when the store has ended what it began, or does not come to it. */
+  async #stopped(): Promise<void> {
+    const patience = new AbortController();
+    const enough = this.#options.platform.clock.sleep(STOPPING_MS, patience.signal);
+    await Promise.race([this.#ended.promise, enough]);
+    patience.abort();
+    // Aborted by the line above.
+    await enough.catch(() => undefined);
   }
 
   async #watch(): Promise<void> {

@@ -69,9 +69,10 @@ export async function waitForOther(parts: WaitForOtherParts): Promise<Found> {
   const telling = told();
   const found = await firstOf([telling, seen()]);
   over.abort();
-  // Both may have come at once: a lock that nobody uses goes back.
+  const inVain = parts.signal.aborted;
+  // Both may have come at once, or it came when nobody wanted it any more: a lock that nobody uses goes back.
   void telling.then(
-    (late) => (late?.kind === 'held' && late !== found ? late.release() : undefined),
+    (late) => (late?.kind === 'held' && (inVain || late !== found) ? late.release() : undefined),
     () => undefined,
   );
   parts.signal.throwIfAborted();

@@ -132,8 +132,9 @@ function sessionOf(timeoutMs: number): readonly string[] {
   const lockSeconds = Math.max(1, Math.floor(timeoutMs / 3000));
   return [
     'set session transaction isolation level read committed',
-    // What does not fit is an error, and no text is cut off.
-    `set session sql_mode = 'STRICT_ALL_TABLES', innodb_lock_wait_timeout = ${lockSeconds}
+    // A statement alone is a transaction, whatever the server's default. What does not fit is an error, and no text is
+    // cut off.
+    `set session autocommit = 1, sql_mode = 'STRICT_ALL_TABLES', innodb_lock_wait_timeout = ${lockSeconds}
       /*M!100600 , max_statement_time = ${timeoutMs / 1000} */ /*!80000 , max_execution_time = ${timeoutMs} */`,
   ];
 }

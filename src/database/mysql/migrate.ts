@@ -103,7 +103,9 @@ async function locked<Result>(connection: Connection, work: () => Promise<Result
 }
 
 async function bringUp(connection: Connection, migrations: readonly Migration[]): Promise<MigrationReport> {
-  await connection.query(`set session sql_mode = 'STRICT_ALL_TABLES', default_storage_engine = InnoDB`);
+  await connection.query(
+    `set session autocommit = 1, sql_mode = 'STRICT_ALL_TABLES', default_storage_engine = InnoDB`,
+  );
   const state = await missing(connection, migrations);
   if (state.pending.length > 0) {
     await connection.query(

@@ -1,4 +1,4 @@
-import { toReadableStream } from '../../stream/byte-stream.ts';
+import { toReadableStream, withCleanup } from '../../stream/byte-stream.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { WorkerContext } from './bindings.ts';
 
@@ -63,15 +63,47 @@ export function createEdgeCache({ ttlMs, logger }: EdgeCacheOptions): EdgeCache 
       headers.set(FOR_CLIENTS, headers.get('Cache-Control') ?? 'no-store');
       headers.set('Cache-Control', `public, max-age=${seconds}`);
       headers.delete('X-Request-Id');
-      // No more than the limit waits for the slower of the two.
-      const [given, copy] = response.body.tee();
-      const kept = caches.default.put(key, new Response(copy, { status: 200, headers }));
+      const { given, whole } = copied(response.body, Number(headers.get('Content-Length')));
+      const kept = whole.then(async (bytes) => {
+        if (bytes !== null) await caches.default.put(key, new Response(bytes, { status: 200, headers }));
+      });
       context.waitUntil(kept.catch((error: unknown) => logger.debug('An answer was not kept', { error })));
-      // A branch has forgotten how long it is, and would go out in chunks.
-      const body = toReadableStream(given, Number(headers.get('Content-Length')));
-      return new Response(body, { status: 200, headers: response.headers });
+      return new Response(given, { status: 200, headers: response.headers });
     },
   };
+}
+
+/**
+ * A body with a copy of it, which is there once the client has the whole. A `tee` will not do: its branches do not tell
+ * their length, and of one that breaks off the cache keeps what it had, as a whole (law 1).
+ *
+ * @returns `whole`: null where it broke off or was left
+ */
+function copied(
+  body: ReadableStream<Uint8Array>,
+  length: number,
+): { readonly given: ReadableStream<Uint8Array>; readonly whole: Promise<Uint8Array<ArrayBuffer> | null> } {
+  const reader = body.getReader();
+  const copy = new Uint8Array(length);
+  let size = 0;
+  const iterator: AsyncIterator<Uint8Array, undefined> = {
+    async next() {
+      const { done, value } = await reader.read();
+      if (done) return { done, value: undefined };
+      if (size + value.length <= length) copy.set(value, size);
+      size += value.length;
+      return { done, value };
+    },
+    async return() {
+      await reader.cancel();
+      return { done: true, value: undefined };
+    },
+  };
+  const whole = Promise.withResolvers<Uint8Array<ArrayBuffer> | null>();
+  const watched = withCleanup({ [Symbol.asyncIterator]: () => iterator }, (error) => {
+    whole.resolve(error === undefined && size === length ? copy : null);
+  });
+  return { given: toReadableStream(watched, length), whole: whole.promise };
 }
 
 /** The URL under which the answer is kept; null for requests whose answer may be another one. */

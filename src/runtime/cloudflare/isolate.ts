@@ -63,6 +63,11 @@ export async function openIsolate(env: WorkerEnv): Promise<Isolate> {
     throw new MisconfiguredError(['SNOWCAP_SECRET_KEY: expected a secret with the signing key']);
   }
   const logger = createConsoleLogger({ level: config.logLevel });
+  if (config.narDelivery === 'redirect' && config.storage.kind !== 's3') {
+    logger.warn('The storage has no URLs to redirect to: NARs go through this Worker', {
+      storage: config.storage.kind,
+    });
+  }
   const here = { clock: systemClock, metrics: noMetrics, fillsOutliveClients: false };
   return {
     config,

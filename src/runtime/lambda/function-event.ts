@@ -52,12 +52,17 @@ export function requestOf(event: HttpEvent, signal: AbortSignal): Request {
   const prefix = `/${stage}/`;
   const path = event.rawPath.startsWith(prefix) ? event.rawPath.slice(prefix.length - 1) : event.rawPath;
   const query = rawQueryString === '' ? '' : `?${rawQueryString}`;
-  const given = Object.entries(headers).filter((entry): entry is [string, string] => entry[1] !== undefined);
+  const given = Object.entries(headers).flatMap(([name, value]): [string, string][] =>
+    // A header is bytes, which the event has as a text.
+    value === undefined ? [] : [[name, Buffer.from(value).toString('latin1')]],
+  );
+  // It has no meaning for them (RFC 9110 §9.3.1), and a Request takes none.
+  const hasBody = body !== undefined && http.method !== 'GET' && http.method !== 'HEAD';
   return new Request(`https://${domainName}${path}${query}`, {
     method: http.method,
     headers: given,
     signal,
-    ...(body === undefined ? {} : { body: bytesOf(body, event.isBase64Encoded === true) }),
+    ...(hasBody ? { body: bytesOf(body, event.isBase64Encoded === true) } : {}),
   });
 }
 

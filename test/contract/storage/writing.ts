@@ -26,6 +26,23 @@ export function testWriting(contract: BlobStoreContract): void {
       expect(await textOf(store, KEY)).toBe('2nd');
     });
 
+    test('a key may be made of any character that keys have, each its own', async () => {
+      const { store } = await open(contract);
+      const keys = ['nar/a+b.nar', 'nar/a=20b.nar', 'nar/a?b=c@d!e~f,g:h', '+=?!@~,:-/_.-'];
+      for (const key of keys) await put(store, key, bytesOf(key));
+      await expect(put(store, 'nar/a%2Bb.nar', bytesOf(''))).rejects.toThrow('unsafe character');
+      expect(await keysOf(store, '')).toEqual(keys.toSorted());
+      expect(await keysOf(store, 'nar/a', 'nar/a+b.nar')).toEqual(['nar/a=20b.nar', 'nar/a?b=c@d!e~f,g:h']);
+      for (const key of keys) {
+        expect(await textOf(store, key)).toBe(key);
+        expect((await store.head(key))?.size).toBe(key.length);
+        const url = await store.createDownloadUrl?.(key, { expiresInSeconds: 60 });
+        if (url !== undefined) expect(await (await fetch(url)).text()).toBe(key);
+      }
+      await store.delete(keys.slice(1));
+      expect(await keysOf(store, '')).toEqual([keys[0]]);
+    });
+
     test('what is stored is not changed with the array that it came from', async () => {
       const { store } = await open(contract);
       const bytes = bytesOf('right');

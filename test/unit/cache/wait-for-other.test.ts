@@ -88,6 +88,19 @@ describe('waiting for another instance', () => {
     expect(released).toBe(1);
   });
 
+  it('gives back a lock that came just before nobody waits any more', async () => {
+    let released = 0;
+    const { found, leave } = waiting(
+      () => Promise.resolve(lock(() => (released += 1))),
+      () => {
+        leave.abort(new Error('out of time'));
+        return false;
+      },
+    );
+    await expect(found).rejects.toThrow('out of time');
+    expect(released).toBe(1);
+  });
+
   it('gives the lock where its holder stored nothing', async () => {
     const held = lock();
     const { found } = waiting(() => Promise.resolve(held));

@@ -198,6 +198,27 @@ describe('each runtime', () => {
     ]);
   });
 
+  it('says what S3 needs on Workers, where nothing is found by itself', async () => {
+    const onWorkers = async (environment: Environment): Promise<readonly string[]> => {
+      const problems = await problemsOf(
+        { SNOWCAP_DATABASE: 'd1:INDEX', ...environment },
+        { runtime: 'workers' },
+      );
+      return problems.filter((problem) => !problem.startsWith('SNOWCAP_SECRET_KEY_FILE'));
+    };
+    const key = { AWS_ACCESS_KEY_ID: 'a', AWS_SECRET_ACCESS_KEY: 'b' };
+    expect(await onWorkers({ SNOWCAP_STORAGE: 's3://cache' })).toEqual([
+      expect.stringMatching(/^AWS_ACCESS_KEY_ID: expected a key for S3/),
+      expect.stringMatching(/^SNOWCAP_STORAGE: expected \?region=/),
+    ]);
+    expect(await onWorkers({ SNOWCAP_STORAGE: 's3://cache?endpoint=https://r2.example', ...key })).toEqual(
+      [],
+    );
+    expect(await onWorkers({ SNOWCAP_STORAGE: 's3://cache?region=eu-west-1', ...key })).toEqual([]);
+    expect(await onWorkers({ SNOWCAP_STORAGE: 's3://cache', AWS_REGION: 'eu-west-1', ...key })).toEqual([]);
+    expect(await problemsOf({ SNOWCAP_STORAGE: 's3://cache' }, { runtime: 'lambda' })).toEqual([]);
+  });
+
   it('has defaults of its own', async () => {
     const loaded = await load({}, { runtime: 'lambda', defaults: { SNOWCAP_SPOOL_DIR: '/tmp/spool' } });
     expect(loaded.ok && loaded.config.spoolDir).toBe('/tmp/spool');

@@ -369,6 +369,20 @@ describe('secrets', () => {
     expect(shown).not.toContain(key.slice(4, 40));
   });
 
+  it.each([
+    ['SNOWCAP_STORAGE', 's3://id:hunter2@cache'],
+    ['SNOWCAP_STORAGE', 's3://cache?endpoint=https://id:hunter2@s3.example'],
+    ['SNOWCAP_STORAGE', 's3://cache?endpoint=https%3A%2F%2Fid%3Ahunter2%40s3.example'],
+    ['SNOWCAP_STORAGE', 's3://cache?secretAccessKey=hunter2'],
+    ['SNOWCAP_DATABASE', 'postgres:user:hunter2@host/index'],
+    ['SNOWCAP_LOCK', 'redis:user:hunter2@host'],
+  ])('are in no problem where they stand in the wrong place: %s=%s', async (name, value) => {
+    const problems = await problemsOf({ [name]: value, SNOWCAP_SECRET_KEY_FILE: '/run/key' });
+    expect(problems).toHaveLength(1);
+    expect(problems[0]).toMatch(new RegExp(`^${name}: .*, given `));
+    expect(problems[0]).not.toContain('hunter2');
+  });
+
   it('are masked in what takes effect', async () => {
     const key = formatSecretKey(await generateSecretKey('k-1'));
     const effective = await effectiveOf({

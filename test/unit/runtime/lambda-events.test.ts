@@ -55,6 +55,15 @@ describe('requests of events', () => {
     expect(request.body).toBeNull();
   });
 
+  it.each(['GET', 'HEAD'])('are answered whatever a client sends along with a %s', (method) => {
+    const requestContext = { domainName: 'cache.test', http: { method }, stage: '$default' };
+    const headers = { accept: 'text/plain', 'user-agent': 'Schnee ❄' };
+    const request = requestOf(httpEvent({ requestContext, headers, body: 'e30=' }), signal);
+    expect(request.body).toBeNull();
+    expect(Buffer.from(request.headers.get('user-agent') ?? '', 'latin1').toString()).toBe('Schnee ❄');
+    expect(request.headers.get('accept')).toBe('text/plain');
+  });
+
   it('are without the name of a stage', () => {
     const staged = { domainName: 'api.test', http: { method: 'HEAD' }, stage: 'prod' };
     const request = requestOf(httpEvent({ rawPath: '/prod/nix-cache-info', requestContext: staged }), signal);
