@@ -22,6 +22,7 @@ const SUITES = {
   conformance: 300_000,
   runtime: 300_000,
   workerd: 120_000,
+  fleet: 300_000,
 } as const;
 
 /** Files of other suites that a suite runs too. */

@@ -1,3 +1,4 @@
+import { patientStorage } from '../cache/patient-storage.ts';
 import type { CacheServices, CacheSettings } from '../cache/services.ts';
 import type { Config } from '../config/config.ts';
 import type { RuntimeKind } from '../config/runtime-fit.ts';
@@ -70,9 +71,12 @@ export function wireServices(
   });
   return {
     platform,
-    storage: countingOperations(observed(drivers.storage, 'storage'), (operation, outcome) => {
-      platform.metrics.count('snowcap_storage_operations_total', { operation, outcome });
-    }),
+    storage: countingOperations(
+      observed(patientStorage(drivers.storage, platform), 'storage'),
+      (operation, outcome) => {
+        platform.metrics.count('snowcap_storage_operations_total', { operation, outcome });
+      },
+    ),
     metadata: countingOperations(observed(drivers.metadata, 'index'), (operation, outcome) => {
       platform.metrics.count('snowcap_index_queries_total', { operation, outcome });
     }),

@@ -27,6 +27,10 @@ export interface MysqlServer {
   createDatabase(): Promise<string>;
   /** Runs one statement, in `mysql` or in another database. */
   query(text: string, database?: string): Promise<readonly Readonly<Record<string, unknown>>[]>;
+  /** Ends it as a crash does, until `up`. */
+  down(signal?: NodeJS.Signals): Promise<void>;
+  /** Starts it again on the same port. */
+  up(): Promise<void>;
   /** Ends it as a crash does, and starts it again on the same port. */
   restart(signal?: NodeJS.Signals): Promise<void>;
   stop(): Promise<void>;
@@ -94,6 +98,10 @@ export async function startMysql(): Promise<MysqlServer> {
   let server = await start();
   await query(`create user ${USER} identified by '${MYSQL_PASSWORD}'`);
   await query(`grant all on *.* to ${USER}`);
+  const down = (signal: NodeJS.Signals = 'SIGKILL') => server.stop(signal);
+  const up = async (): Promise<void> => {
+    server = await start();
+  };
   let made = 0;
   return {
     port,
@@ -104,9 +112,11 @@ export async function startMysql(): Promise<MysqlServer> {
       return urlOf(name);
     },
     query,
-    async restart(signal = 'SIGKILL') {
-      await server.stop(signal);
-      server = await start();
+    down,
+    up,
+    async restart(signal) {
+      await down(signal);
+      await up();
     },
     async stop() {
       await server.stop('SIGKILL');

@@ -38,6 +38,10 @@ export interface PostgresServer {
   createDatabase(template?: string): Promise<string>;
   /** Runs statements as the superuser, in `postgres` or in another database. */
   query(text: string, database?: string): Promise<readonly Readonly<Record<string, unknown>>[]>;
+  /** Ends it, with its connections, until `up`; by `SIGQUIT` as in a crash. */
+  down(signal?: NodeJS.Signals): Promise<void>;
+  /** Starts it again on the same port. */
+  up(): Promise<void>;
   /** Ends it, with its connections, and starts it again on the same port; by `SIGQUIT` as after a crash. */
   restart(signal?: NodeJS.Signals): Promise<void>;
   stop(): Promise<void>;
@@ -111,6 +115,13 @@ export async function startPostgres(options: { readonly tls?: boolean } = {}): P
       () => clientOf('postgres').unsafe('select 1'),
     );
   let server = await start();
+  const down = async (signal: NodeJS.Signals = 'SIGINT'): Promise<void> => {
+    await server.stop(signal);
+    await endClients();
+  };
+  const up = async (): Promise<void> => {
+    server = await start();
+  };
   let made = 0;
   return {
     port,
@@ -123,10 +134,11 @@ export async function startPostgres(options: { readonly tls?: boolean } = {}): P
       return urlOf(name);
     },
     query: (text, database = 'postgres') => clientOf(database).unsafe(text),
-    async restart(signal = 'SIGINT') {
-      await server.stop(signal);
-      await endClients();
-      server = await start();
+    down,
+    up,
+    async restart(signal) {
+      await down(signal);
+      await up();
     },
     async stop() {
       await endClients();

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 /** What a broken network does between a client and a server of the same machine. */
 export interface TcpProxy {
@@ -10,8 +11,14 @@ export interface TcpProxy {
   loseAnswers(count: number): void;
   /** Nothing goes through any more, and nobody is told, until it is turned off again. */
   stall(on: boolean): void;
+  /** From now on each piece that goes through takes so many milliseconds, in both directions; 0 as before. */
+  slow(milliseconds: number): void;
   /** Ends all connections at once. */
   dropAll(): void;
+  /** Ends all connections, and refuses others until `up`. */
+  down(): Promise<void>;
+  /** Listens on the same port again. */
+  up(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -21,6 +28,21 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
   let roundTrips = 0;
   let toLose = 0;
   let stalled = false;
+  let delayMs = 0;
+
+  /** No further piece is read before this one has gone. */
+  async function pass(from: Socket, to: Socket, chunk: Buffer): Promise<void> {
+    const delay = delayMs;
+    if (delay > 0) {
+      from.pause();
+      await sleep(delay, undefined, { ref: false });
+    }
+    if (to.write(chunk)) from.resume();
+    else {
+      from.pause();
+      to.once('drain', () => from.resume());
+    }
+  }
 
   const server = createServer((client) => {
     const upstream = connect(targetPort, '127.0.0.1');
@@ -41,7 +63,7 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
       if (stalled) return;
       if (answered) roundTrips++;
       answered = false;
-      upstream.write(chunk);
+      void pass(client, upstream, chunk);
     });
     upstream.on('data', (chunk) => {
       if (stalled) return;
@@ -52,17 +74,28 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
         upstream.destroy();
         return;
       }
-      client.write(chunk);
+      void pass(upstream, client, chunk);
     });
-  }).listen(0, '127.0.0.1');
-  await once(server, 'listening');
+  });
+  const listen = async (port: number): Promise<void> => {
+    server.listen(port, '127.0.0.1');
+    await once(server, 'listening');
+  };
+  await listen(0);
   const address = server.address();
   if (address === null || typeof address === 'string') throw new Error('The proxy has no port');
   const dropAll = () => {
     for (const socket of sockets) socket.destroy();
   };
+  const { port } = address;
+  const down = async (): Promise<void> => {
+    const closed = once(server, 'close');
+    server.close();
+    dropAll();
+    await closed;
+  };
   return {
-    port: address.port,
+    port,
     get roundTrips() {
       return roundTrips;
     },
@@ -72,11 +105,12 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
     stall(on) {
       stalled = on;
     },
-    dropAll,
-    async close() {
-      server.close();
-      dropAll();
-      await once(server, 'close');
+    slow(milliseconds) {
+      delayMs = milliseconds;
     },
+    dropAll,
+    down,
+    up: () => listen(port),
+    close: () => (server.listening ? down() : Promise.resolve()),
   };
 }

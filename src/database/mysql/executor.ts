@@ -1,4 +1,4 @@
-import { TypedParameter } from 'mysql2';
+import mysql from 'mysql2';
 import { createPool, type PoolConnection, type ResultSetHeader, type RowDataPacket } from 'mysql2/promise';
 import type { Statement } from '../compile.ts';
 import { NO_SCHEMA, UnsuitableDatabaseError } from '../migrations.ts';
@@ -29,6 +29,9 @@ export interface MysqlClientOptions {
    */
   readonly statementTimeoutMs?: number | undefined;
 }
+
+// A getter of a CommonJS module: Node finds no export of that name to import.
+const { TypedParameter } = mysql;
 
 const DEFAULT_STATEMENT_TIMEOUT_MS = 10_000;
 const DEFAULT_POOL_SIZE = 10;
