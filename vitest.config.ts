@@ -41,6 +41,7 @@ const MORE_FILES: Readonly<Record<string, readonly string[]>> = {
 const SETUPS: Readonly<Record<string, readonly string[]>> = {
   conformance: ['test/support/closure-setup.ts'],
   runtime: ['test/support/closure-setup.ts', 'test/support/bundles-setup.ts'],
+  fleet: ['test/support/bundles-setup.ts'],
   workerd: ['test/support/workerd-setup.ts'],
 };
 
