@@ -1,10 +1,4 @@
-import {
-  assertKey,
-  type BlobBody,
-  type ByteRange,
-  InvalidKeyError,
-  resolveRange,
-} from '../storage/blob-store.ts';
+import { isKey, type BlobBody, type ByteRange, resolveRange } from '../storage/blob-store.ts';
 import { follows } from '../telemetry/tracing.ts';
 import type { Adoption } from './adoption.ts';
 import type { Fill, FillOpening } from './fill/fill.ts';
@@ -109,17 +103,6 @@ async function fromAnywhere(parts: GetNarParts, request: NarRequest): Promise<Na
     if (answer !== 'look again') return answer;
   }
   return await passage.claimedByKey(request);
-}
-
-/** Whether storage could hold it at all. */
-function isKey(key: string): boolean {
-  try {
-    assertKey(key);
-    return true;
-  } catch (error) {
-    if (error instanceof InvalidKeyError) return false;
-    throw error;
-  }
 }
 
 /** A storage fault is logged and counts as a miss: an upstream may still have the body. */

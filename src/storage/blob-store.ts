@@ -176,6 +176,17 @@ export function assertKey(key: string): void {
   }
 }
 
+/** Whether a name is a key: what is stored beside, under names that are none, is not of the store. */
+export function isKey(name: string): boolean {
+  try {
+    assertKey(name);
+    return true;
+  } catch (error) {
+    if (error instanceof InvalidKeyError) return false;
+    throw error;
+  }
+}
+
 /**
  * Checks the prefix of a listing: the beginning of some key, so that it leads nowhere outside either.
  *

@@ -1,5 +1,5 @@
 import { lstat, opendir } from 'node:fs/promises';
-import { assertKey, InvalidKeyError } from './blob-store.ts';
+import { isKey } from './blob-store.ts';
 import type { BlobInfo } from './blob-store.ts';
 import { failed, folderOf } from './file-folders.ts';
 import type { Folders } from './file-folders.ts';
@@ -99,17 +99,6 @@ async function nextPage(folders: Folders, folder: string, last: string, selectio
 function isSelected(key: string, { prefix, after }: Selection): boolean {
   if (!key.endsWith('/')) return key.startsWith(prefix) && key > after;
   return (key.startsWith(prefix) || prefix.startsWith(key)) && (key > after || after.startsWith(key));
-}
-
-/** The store's own files have dotted names; what else lies there under a name that is no key is not an object. */
-function isKey(key: string): boolean {
-  try {
-    assertKey(key);
-    return true;
-  } catch (error) {
-    if (error instanceof InvalidKeyError) return false;
-    throw error;
-  }
 }
 
 async function* inspect(folders: Folders, keys: readonly string[]): AsyncGenerator<BlobInfo, void, void> {

@@ -1,5 +1,5 @@
 import { orLeaveSource } from './blob-source.ts';
-import { assertKey, assertPrefix, StorageError } from './blob-store.ts';
+import { assertKey, assertPrefix, isKey, StorageError } from './blob-store.ts';
 import type {
   BlobInfo,
   BlobSource,
@@ -143,7 +143,8 @@ async function* list(
     );
     for (const object of page.objects) {
       after = object.key.slice(prefix.length);
-      yield { key: after, size: object.size, modifiedAt: object.uploaded.getTime() };
+      // Objects whose names are no keys are not of the store.
+      if (isKey(after)) yield { key: after, size: object.size, modifiedAt: object.uploaded.getTime() };
     }
     if (!page.truncated) return;
     if (page.objects.length === 0) {

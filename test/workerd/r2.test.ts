@@ -317,6 +317,14 @@ describe('The store in R2', () => {
     expect(bucket.operations).toEqual([]);
   });
 
+  it('lists nothing whose name is no key', async () => {
+    const { store } = open({ prefix: 'with-others/' });
+    for (const name of ['.hidden', 'a b', 'a/', KEY]) await env.BUCKET.put(`with-others/${name}`, 'x');
+    const listed = [];
+    for await (const { key } of store.list('')) listed.push(key);
+    expect(listed).toEqual([KEY]);
+  });
+
   it('knows nothing of what other prefixes have', async () => {
     const one = open({ prefix: 'shared/a/' });
     const other = open({ prefix: 'shared/b/' });

@@ -1,6 +1,6 @@
 import { ListObjectsV2Command } from '@aws-sdk/client-s3';
 import type { ListObjectsV2CommandOutput } from '@aws-sdk/client-s3';
-import { assertKey, InvalidKeyError, StorageError } from '../blob-store.ts';
+import { isKey, StorageError } from '../blob-store.ts';
 import type { BlobInfo } from '../blob-store.ts';
 import { bucketKey, sendOptions } from './client.ts';
 import type { S3Context } from './client.ts';
@@ -60,15 +60,5 @@ async function listPage(
     return await context.client.send(new ListObjectsV2Command(request), sendOptions(context, undefined));
   } catch (error) {
     throw failed('list', prefix, error);
-  }
-}
-
-function isKey(name: string): boolean {
-  try {
-    assertKey(name);
-    return true;
-  } catch (error) {
-    if (error instanceof InvalidKeyError) return false;
-    throw error;
   }
 }
