@@ -10,6 +10,21 @@ export interface Clock {
   sleep(milliseconds: number, signal?: AbortSignal): Promise<void>;
 }
 
+/** The last part of a patient wait, in milliseconds. */
+export const LAST_PATIENCE_MS: number = 25;
+
+/**
+ * A wait for an answer, after which it is late. In two parts: a process that was busy finds its timers due before it has
+ * read its connections, and would take its own lateness for another's. Between the two it reads them.
+ *
+ * @returns after `milliseconds`; rejects with the signal's reason when that is aborted first
+ */
+export async function patience(clock: Clock, milliseconds: number, signal: AbortSignal): Promise<void> {
+  const last = Math.min(LAST_PATIENCE_MS, milliseconds);
+  await clock.sleep(milliseconds - last, signal);
+  await clock.sleep(last, signal);
+}
+
 /** What the core needs of the runtime that it happens to run on. */
 export interface Platform {
   readonly clock: Clock;

@@ -1,4 +1,4 @@
-import type { Platform } from '../platform.ts';
+import { patience, type Platform } from '../platform.ts';
 import { type BlobStore, StorageError } from '../storage/blob-store.ts';
 import { leave } from '../stream/byte-stream.ts';
 
@@ -17,7 +17,7 @@ export function patientStorage(storage: BlobStore, { clock }: Pick<Platform, 'cl
   ): Promise<Answer> {
     const answered = new AbortController();
     let late = false;
-    const enough = clock.sleep(PATIENCE_MS, answered.signal).then((): never => {
+    const enough = patience(clock, PATIENCE_MS, answered.signal).then((): never => {
       late = true;
       throw new StorageError(`${what}: no answer within ${PATIENCE_MS} ms`);
     });

@@ -1,3 +1,4 @@
+import { patience } from '../platform.ts';
 import { type Admission, Circuit } from './circuit.ts';
 import { type LeaseService, type LockOptions, LockRefusedError, LockServiceError } from './lease-service.ts';
 
@@ -64,9 +65,9 @@ export function guardLeases(leases: LeaseService, options: LockOptions): LeaseSe
       count(operation, 'skipped');
       throw new LockServiceError(`${description} was at fault a moment ago and is left alone`);
     }
-    const patience = new AbortController();
-    const sent = send(work, patience.signal);
-    const enough = clock.sleep(answerMs, patience.signal).then(() => {
+    const over = new AbortController();
+    const sent = send(work, over.signal);
+    const enough = patience(clock, answerMs, over.signal).then(() => {
       throw new LockServiceError(`${description} gave no answer within ${answerMs} ms`);
     });
     try {
@@ -80,7 +81,7 @@ export function guardLeases(leases: LeaseService, options: LockOptions): LeaseSe
       if (!(error instanceof LockRefusedError)) undo?.(sent);
       throw error;
     } finally {
-      patience.abort();
+      over.abort();
     }
   }
 

@@ -164,10 +164,14 @@ export function expectDownloadedOnce(
   const downloads = new Map(paths.map((path) => [path.storePath, downloadsOf(upstream, path)]));
   const strict = paths.filter((path) => !tolerated(path)).map(({ storePath }) => downloads.get(storePath));
   expect(strict).toEqual(strict.map(() => 1));
-  expect(strict.length, `without an answer of the locks: ${unlocked.join(', ')}`).toBeGreaterThan(
-    0.7 * paths.length,
+  expect(strict.length, `${unlocked.length} times without an answer of the locks`).toBeGreaterThan(
+    0.5 * paths.length,
   );
   for (const count of downloads.values()) expect(count).toBeLessThanOrEqual(urls.length);
+  const again = [...downloads.values()].filter((count) => count > 1).length;
+  process.stdout.write(
+    `${paths.length} NARs: ${paths.length - again} downloaded once, ${again} again for want of a lock\n`,
+  );
 }
 
 function locksOf({ redis, redisNetwork, rest }: Servers, kind: Locks): Readonly<Record<string, string>> {

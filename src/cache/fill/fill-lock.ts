@@ -1,4 +1,5 @@
 import type { Lease } from '../../lock/lock-manager.ts';
+import { patience } from '../../platform.ts';
 import type { CacheServices } from '../services.ts';
 
 /** A lock saves a second download; it never carries correctness (law 4). */
@@ -40,14 +41,14 @@ export function createFillLocks({ locks, platform }: Pick<CacheServices, 'locks'
 
   /** @throws Error where the work takes longer than `milliseconds` */
   async function within<T>(milliseconds: number, work: Promise<T>): Promise<T> {
-    const patience = new AbortController();
-    const enough = clock.sleep(milliseconds, patience.signal).then((): never => {
+    const over = new AbortController();
+    const enough = patience(clock, milliseconds, over.signal).then((): never => {
       throw new Error(`The lock service gave no answer within ${milliseconds} ms`);
     });
     try {
       return await Promise.race([work, enough]);
     } finally {
-      patience.abort();
+      over.abort();
     }
   }
 

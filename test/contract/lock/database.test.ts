@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { LAST_PATIENCE_MS } from '../../../src/platform.ts';
 import { createSqliteStore } from '../../../src/database/sqlite/node.ts';
 import { createDatabaseLocks } from '../../../src/lock/database.ts';
 import { systemClock } from '../../../src/telemetry/system-clock.ts';
@@ -37,7 +38,7 @@ describe('Locks in the database', () => {
         async elapse(milliseconds) {
           control.prepare('update leases set ends_at = ends_at - ?').run(milliseconds);
         },
-        busy: () => clock.sleepingFor(ANSWER_MS) > 0,
+        busy: () => clock.sleepingFor(ANSWER_MS - LAST_PATIENCE_MS) > 0,
       });
       managers += 1;
       return createDatabaseLocks({

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe } from 'vitest';
+import { LAST_PATIENCE_MS } from '../../../src/platform.ts';
 import { skipReason } from '../../support/require.ts';
 import { testLockManager } from './lock-manager.contract.ts';
 import { testPlatform } from './lock-platform.ts';
@@ -25,7 +26,7 @@ describe.skipIf(missing !== null)(`Locks in Redis${missing === null ? '' : ` (${
         create(clock) {
           clock.attach({
             elapse: (milliseconds) => redises.elapse(milliseconds),
-            busy: () => clock.sleepingFor(ANSWER_MS) > 0,
+            busy: () => clock.sleepingFor(ANSWER_MS - LAST_PATIENCE_MS) > 0,
           });
           managers += 1;
           return redises.locks(

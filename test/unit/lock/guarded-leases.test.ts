@@ -1,6 +1,8 @@
+import { stat } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { guardLeases } from '../../../src/lock/guarded-leases.ts';
 import { type LeaseService, LockRefusedError } from '../../../src/lock/lease-service.ts';
+import { systemClock } from '../../../src/telemetry/system-clock.ts';
 import { createFakeClock } from '../../contract/lock/fake-clock.ts';
 import { testPlatform } from '../../contract/lock/lock-platform.ts';
 
@@ -68,6 +70,27 @@ describe('A lock service at fault', () => {
     await platform.settled();
     expect(script.released).toBe(2);
     expect(clock.sleeping).toBe(0);
+  });
+
+  it('is not late where it is the process that had no time to read its answer', async () => {
+    const { platform, script } = setting(() => Promise.resolve(true));
+    const leases: LeaseService = {
+      description: 'script:',
+      take: () => stat('/').then(() => true),
+      extend: () => Promise.resolve(true),
+      release: () => {
+        script.released += 1;
+        return Promise.resolve();
+      },
+      ping: () => Promise.resolve(),
+      close: () => Promise.resolve(),
+    };
+    const guarded = guardLeases(leases, { platform: { ...platform, clock: systemClock }, answerMs: 100 });
+    const asking = guarded.take('a', 'token', 10_000);
+    const end = performance.now() + 300;
+    while (performance.now() < end);
+    expect(await asking).toBe(true);
+    expect(script.released).toBe(0);
   });
 
   it('is left alone after three faults in a row, with one line, and probed once after a growing time', async () => {
