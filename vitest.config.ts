@@ -102,6 +102,8 @@ const config: ViteUserConfig = defineConfig({
       plugins: name === 'workerd' ? [workerd] : [],
       test: {
         name,
+        // Five instances and their servers want the machine for themselves: one file after the other, when all else is over.
+        ...(name === 'fleet' ? { maxWorkers: 1, sequence: { groupOrder: 1 } } : {}),
         // A runtime for each file would take longer to start than the tests.
         isolate: name !== 'workerd',
         include: [`test/${name}/**/*.test.ts`, ...(MORE_FILES[name] ?? [])],
