@@ -141,6 +141,14 @@ export function publishAll(
   for (const path of paths) publish(upstream, path, behaviour);
 }
 
+/** What the instances on Node have logged as wrong, to be shown where a test fails. */
+export function errorsOf({ instances }: Fleet): string {
+  const lines = instances.flatMap(({ logs }) =>
+    logs.filter(({ level }) => level === 'error' || level === 'warn'),
+  );
+  return lines.map((line) => JSON.stringify(line).slice(0, 1000)).join('\n');
+}
+
 /** How often the upstream was asked for the body of a path. */
 export function downloadsOf(upstream: FaultServer, path: SignedPath): number {
   return upstream.requestsTo(`/${path.url}`, 'GET').length;
@@ -174,18 +182,15 @@ export function expectDownloadedOnce(
   );
 }
 
-function locksOf({ redis, redisNetwork, rest }: Servers, kind: Locks): Readonly<Record<string, string>> {
+function locksOf({ locks }: Servers, kind: Locks): Readonly<Record<string, string>> {
   switch (kind) {
-    case 'tcp': {
-      const url = new URL(redis.url());
-      url.port = String(redisNetwork.port);
-      return { SNOWCAP_LOCK: url.href };
-    }
+    case 'tcp':
+      return { SNOWCAP_LOCK: locks.tcp };
     case 'rest':
       return {
         SNOWCAP_LOCK: 'upstash',
-        UPSTASH_REDIS_REST_URL: rest.url,
-        UPSTASH_REDIS_REST_TOKEN: rest.token,
+        UPSTASH_REDIS_REST_URL: locks.rest.url,
+        UPSTASH_REDIS_REST_TOKEN: locks.rest.token,
       };
     case 'database':
       return { SNOWCAP_LOCK: 'database' };

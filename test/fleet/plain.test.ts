@@ -4,7 +4,7 @@ import { startPublicBucket } from '../support/public-bucket.ts';
 import type { SignedPath } from '../support/signed-path.ts';
 import { expectAgreement } from './agreement.ts';
 import { load, type LoadOptions, wantedBy } from './clients.ts';
-import { expectDownloadedOnce, type Fleet, publishAll, startFleet } from './fleet.ts';
+import { errorsOf, expectDownloadedOnce, type Fleet, publishAll, startFleet } from './fleet.ts';
 import { coldPaths } from './nars.ts';
 import { type Servers, serversMissing, startServers } from './servers.ts';
 
@@ -35,7 +35,7 @@ describe.skipIf(reason !== null)(
     let fleet: Fleet;
 
     beforeAll(async () => {
-      servers = await startServers();
+      servers = await startServers('postgres', 'direct');
       fleet = await startFleet(servers, { workers: 2, settings: PATIENT });
     });
     afterAll(async () => {
@@ -48,7 +48,12 @@ describe.skipIf(reason !== null)(
       publishAll(fleet.upstream, paths);
       const asked: LoadOptions = { urls: fleet.urls, paths };
       const report = await load(asked);
-      expect(report).toMatchObject({ honest: [], wrong: [], givenUp: [], right: wantedBy(asked) });
+      expect(report, errorsOf(fleet)).toMatchObject({
+        honest: [],
+        wrong: [],
+        givenUp: [],
+        right: wantedBy(asked),
+      });
       expectDownloadedOnce(fleet, paths);
       await expectAgreement(fleet, servers, paths);
       await fleet.upstream.down();

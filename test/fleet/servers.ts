@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { Worker } from 'node:worker_threads';
 import { createMysqlStore } from '../../src/database/mysql/store.ts';
 import { migrateMysql } from '../../src/database/mysql/migrate.ts';
 import { createPostgresStore } from '../../src/database/postgres/store.ts';
@@ -40,9 +41,17 @@ export interface Servers {
   readonly redisNetwork: TcpProxy;
   /** The same Redis over HTTP. */
   readonly rest: RedisRest;
+  /** How instances reach the locks. */
+  readonly locks: LockPlaces;
   /** What the instances are told of the servers: a bucket, an index and a lock prefix that nobody else uses. */
   createPlace(): Promise<Place>;
   close(): Promise<void>;
+}
+
+export interface LockPlaces {
+  /** `redis://…` */
+  readonly tcp: string;
+  readonly rest: { readonly url: string; readonly token: string };
 }
 
 /** Where the instances of one fleet keep what they share. */
@@ -60,8 +69,16 @@ export function serversMissing(database: 'postgres' | 'mysql' = 'postgres'): str
   return skipReason('redis-server', 'nix') ?? (database === 'postgres' ? postgresMissing() : mysqlMissing());
 }
 
-/** Starts all of them. Close them. */
-export async function startServers(database: 'postgres' | 'mysql' = 'postgres'): Promise<Servers> {
+/**
+ * Starts all of them. Close them.
+ *
+ * @param network `direct`: nothing stands between them and the instances, and nothing of it can be broken; the lateness
+ *   of a busy test is not theirs. Default `breakable`
+ */
+export async function startServers(
+  database: 'postgres' | 'mysql' = 'postgres',
+  network: 'direct' | 'breakable' = 'breakable',
+): Promise<Servers> {
   const ends: (() => Promise<unknown>)[] = [];
   const close = async (): Promise<void> => {
     for (const end of ends.splice(0).toReversed()) await end();
@@ -82,6 +99,14 @@ export async function startServers(database: 'postgres' | 'mysql' = 'postgres'):
     ends.push(() => redisNetwork.close());
     const rest = await startRedisRest(redis.url());
     ends.push(() => rest.close());
+    const through = (url: string, proxy: TcpProxy): string =>
+      network === 'direct' ? url : withPort(url, proxy.port);
+    let locks: LockPlaces = { tcp: through(redis.url(), redisNetwork), rest };
+    if (network === 'direct') {
+      const thread = await startRestThread(redis.url());
+      ends.push(() => thread.worker.terminate());
+      locks = { ...locks, rest: thread };
+    }
     return {
       s3,
       s3Network,
@@ -90,6 +115,7 @@ export async function startServers(database: 'postgres' | 'mysql' = 'postgres'):
       redis,
       redisNetwork,
       rest,
+      locks,
       async createPlace() {
         const prefix = `fleet/${randomUUID()}`;
         const databaseUrl = await index.createIndex();
@@ -114,11 +140,19 @@ export async function startServers(database: 'postgres' | 'mysql' = 'postgres'):
   }
 }
 
-/** The URL with the port of the proxy. */
-function through(url: string, { port }: TcpProxy): string {
+function withPort(url: string, port: number): string {
   const changed = new URL(url);
   changed.port = String(port);
   return changed.href;
+}
+
+/** The bridge to Redis in a thread of its own. */
+async function startRestThread(redisUrl: string): Promise<LockPlaces['rest'] & { readonly worker: Worker }> {
+  const worker = new Worker(new URL('./rest-thread.ts', import.meta.url), { workerData: redisUrl });
+  const { promise, resolve, reject } = Promise.withResolvers<LockPlaces['rest']>();
+  worker.once('message', (told: LockPlaces['rest']) => resolve(told));
+  worker.once('error', reject);
+  return { ...(await promise), worker };
 }
 
 /** With rows, in the order in which they may be deleted. */
