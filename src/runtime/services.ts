@@ -69,14 +69,14 @@ export function wireServices(
           background: (work) => platform.defer('look after an upstream', work),
         }),
   });
+  // A store that buffers what it is given is reached over a network; a local one answers or fails, and needs no timer.
+  const isRemote = drivers.storage.putMemory !== undefined;
+  const storage = isRemote ? patientStorage(drivers.storage, platform) : drivers.storage;
   return {
     platform,
-    storage: countingOperations(
-      observed(patientStorage(drivers.storage, platform), 'storage'),
-      (operation, outcome) => {
-        platform.metrics.count('snowcap_storage_operations_total', { operation, outcome });
-      },
-    ),
+    storage: countingOperations(observed(storage, 'storage'), (operation, outcome) => {
+      platform.metrics.count('snowcap_storage_operations_total', { operation, outcome });
+    }),
     metadata: countingOperations(observed(drivers.metadata, 'index'), (operation, outcome) => {
       platform.metrics.count('snowcap_index_queries_total', { operation, outcome });
     }),
