@@ -1,4 +1,5 @@
 import {
+  BannedPathError,
   MetadataError,
   type MetadataStore,
   type NewNar,
@@ -51,8 +52,9 @@ export type RecordValues = PathValues &
   };
 
 /**
- * The stored path. No row where the statement was older than what it ran into, as another recorded the path, a node
- * or the NAR at the same time: then what has to do with the path was left alone, and the next try sees them.
+ * The stored path. No row where it is banned: no path is recorded then. No row either where the statement was older
+ * than what it ran into, as another recorded the path, a node or the NAR at the same time: then what has to do with the
+ * path was left alone, and the next try sees them.
  */
 type RecordRows = Rows;
 
@@ -67,6 +69,8 @@ export interface IndexQueries {
   getNar(values: { readonly key: string; readonly limit: number }): Rows;
   recordPath(values: RecordValues): RecordRows;
   replacePath(values: RecordValues & { readonly atRevision: number }): RecordRows;
+  /** A row if the path is banned. */
+  getBan(values: { readonly hash: string }): Rows;
   /** A row if the path was at the revision. */
   rejustifyPath(
     values: { readonly hash: string; readonly atRevision: number } & ReturnType<typeof justificationValues>,
@@ -78,6 +82,8 @@ export interface IndexQueries {
     readonly fileSize: number;
     readonly verification: string;
     readonly at: number;
+    /** Milliseconds: an access counts if the recorded one is older than that. */
+    readonly interval: number;
   }): Rows;
   /** A row if the change was made. */
   markAbsent(values: AtGeneration): Rows;
@@ -115,6 +121,9 @@ export function createIndex(queries: IndexQueries, options: MetadataStoreOptions
     for (let tries = 0; tries < RECORDINGS; tries++) {
       const [row] = await attempt();
       if (row !== undefined) return pathWithNarOf(row);
+      if ((await queries.getBan({ hash: path.hash })).length > 0) {
+        throw new BannedPathError(`${path.storePath} is banned`);
+      }
     }
     throw new MetadataError(`${path.storePath} was not found after it was recorded`);
   }
@@ -164,6 +173,7 @@ export function createIndex(queries: IndexQueries, options: MetadataStoreOptions
           fileSize: whole('file size', fileSize),
           verification,
           at: whole('time', at),
+          interval: ACCESS_INTERVAL,
         };
         const [row] = await queries.markPresent(values);
         return row === undefined ? null : integer(row, 'generation');

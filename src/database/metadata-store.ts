@@ -31,6 +31,7 @@ export interface MetadataStore {
    * for paths not known yet, no self-reference).
    *
    * @returns what is stored now, which is another's record where that came first
+   * @throws BannedPathError, and records nothing, where the path is banned (`UpkeepStore.banPath`)
    */
   recordPath(path: NewPath, nar: NewNar): Promise<PathWithNar>;
 
@@ -40,6 +41,7 @@ export interface MetadataStore {
    * at all is recorded, whatever the revision.
    *
    * @returns what is stored now, whoever wrote it
+   * @throws BannedPathError as `recordPath`
    */
   replacePath(path: NewPath, nar: NewNar, revision: number): Promise<PathWithNar>;
 
@@ -224,5 +226,10 @@ export interface Totals {
 
 /** An index that could not do what was asked. The message names the operation. */
 export class MetadataError extends Error {
-  override readonly name = 'MetadataError';
+  override readonly name: string = 'MetadataError';
+}
+
+/** The path is not to come back. */
+export class BannedPathError extends MetadataError {
+  override readonly name = 'BannedPathError';
 }

@@ -14,6 +14,9 @@ export type NarColumn =
   | 'verification'
   | 'generation'
   | 'lastAccess'
+  | 'accesses'
+  | 'pushed'
+  | 'evictRank'
   | 'quarantineReason';
 
 export type PathColumn =
@@ -33,6 +36,10 @@ export type PathColumn =
   | 'origin'
   | 'revision'
   | 'recordedAt';
+
+export type PinColumn = 'id' | 'name' | 'nodeId' | 'storePath' | 'createdAt' | 'expiresAt';
+
+export type BanColumn = 'hash' | 'storePath' | 'reason' | 'bannedAt';
 
 /** Number of rows of `size_counters`. A NAR is counted in the one that its id modulo this number names. */
 export const COUNTER_SHARDS: number = 16;

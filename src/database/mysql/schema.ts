@@ -9,7 +9,7 @@ import {
   primaryKey,
   varbinary,
 } from 'drizzle-orm/mysql-core';
-import type { NarColumn, PathColumn } from '../tables.ts';
+import type { BanColumn, NarColumn, PathColumn, PinColumn } from '../tables.ts';
 
 /**
  * The tables of the index in MySQL and MariaDB, as `src/database/sqlite/schema.ts` explains them. The migrations in
@@ -52,11 +52,14 @@ export const nars: Table<NarColumn> = mysqlTable(
     verification: short('verification', { length: 16 }).notNull().default('none'),
     generation: whole('generation').notNull().default(0),
     lastAccess: whole('last_access').notNull().default(0),
+    accesses: whole('accesses').notNull().default(0),
+    pushed: whole('pushed').notNull().default(0),
+    evictRank: whole('evict_rank').notNull().default(0),
     quarantineReason: text('quarantine_reason'),
   },
   (table) => [
     // The order of eviction.
-    index('nars_eviction').on(table.state, table.lastAccess, table.id),
+    index('nars_eviction').on(table.state, table.pushed, table.evictRank, table.id),
     index('nars_unverified').on(table.state, table.verification, table.id),
   ],
 );
@@ -119,6 +122,43 @@ export const leases: Table<'name' | 'token' | 'endsAt'> = mysqlTable('leases', {
   name: varbinary('name', { length: 1024 }).primaryKey(),
   token: varbinary('token', { length: 255 }).notNull(),
   endsAt: whole('ends_at').notNull(),
+});
+
+/** Roots that are kept, with all that they refer to. */
+export const pins: Table<PinColumn> = mysqlTable('pins', {
+  id: id(),
+  name: short('name', { length: 255 }).notNull().unique(),
+  nodeId: whole('node_id')
+    .notNull()
+    .references(() => storeHashes.id),
+  storePath: text('store_path').notNull(),
+  createdAt: whole('created_at').notNull(),
+  expiresAt: whole('expires_at'),
+});
+
+/** The closure of each pin, as far as it is known. */
+export const pinnedPaths: Table<'pinId' | 'nodeId'> = mysqlTable(
+  'pinned_paths',
+  {
+    pinId: whole('pin_id')
+      .notNull()
+      .references(() => pins.id),
+    nodeId: whole('node_id')
+      .notNull()
+      .references(() => storeHashes.id),
+  },
+  (table) => [
+    primaryKey({ columns: [table.pinId, table.nodeId] }),
+    index('pinned_paths_by_node').on(table.nodeId, table.pinId),
+  ],
+);
+
+/** Paths that are not to come back. */
+export const bans: Table<BanColumn> = mysqlTable('bans', {
+  hash: short('hash', { length: 32 }).primaryKey(),
+  storePath: text('store_path').notNull(),
+  reason: text('reason').notNull(),
+  bannedAt: whole('banned_at').notNull(),
 });
 
 /** Facts about the index itself. */

@@ -40,7 +40,7 @@ export interface D1StoreOptions {
  * The migrations of `drizzle/sqlite` by the names under which D1 keeps them. On Workers there is no folder to
  * look them up in, so they stand here; a test compares the two.
  */
-export const D1_MIGRATIONS: readonly string[] = ['0000_index.sql', '0001_leases.sql'];
+export const D1_MIGRATIONS: readonly string[] = ['0000_index.sql', '0001_leases.sql', '0002_upkeep.sql'];
 
 /** Where `wrangler d1 migrations apply` keeps what was applied. */
 const APPLIED: SqliteStatement = { sql: 'select name from d1_migrations order by id', params: [] };

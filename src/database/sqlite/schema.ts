@@ -8,14 +8,14 @@ import {
   sqliteTable,
   text,
 } from 'drizzle-orm/sqlite-core';
-import type { NarColumn, PathColumn } from '../tables.ts';
+import type { BanColumn, NarColumn, PathColumn, PinColumn } from '../tables.ts';
 
 /**
  * The tables of the index in SQLite (node:sqlite and D1). The migrations in `drizzle/sqlite` are
  * generated from this file by `npm run db:generate`.
  *
- * Two things are written into the first migration by hand, because drizzle-kit has no words for them:
- * `WITHOUT ROWID` on `reference_edges`, and the rows of `size_counters`.
+ * Some things are written into the migrations by hand, because drizzle-kit has no words for them: `WITHOUT ROWID` on
+ * `reference_edges` and `pinned_paths`, the rows of `size_counters`, and what new columns hold for old rows.
  *
  * Times are milliseconds since the epoch, sizes are bytes. Lists are kept as one string each: a hit reads them
  * with the row, and nothing ever searches in them.
@@ -44,11 +44,17 @@ export const nars: Table<NarColumn> = sqliteTable(
     verification: text('verification').notNull().default('none'),
     generation: integer('generation').notNull().default(0),
     lastAccess: integer('last_access').notNull().default(0),
+    /** Accesses that were recorded: at most one an hour. */
+    accesses: integer('accesses').notNull().default(0),
+    /** 1 where no upstream is known to give it again, else 0. */
+    pushed: integer('pushed').notNull().default(0),
+    /** As `evictionRank`; set with what it is made of. */
+    evictRank: integer('evict_rank').notNull().default(0),
     quarantineReason: text('quarantine_reason'),
   },
   (table) => [
     // The order of eviction; the id is the last column of every index of SQLite.
-    index('nars_eviction').on(table.state, table.lastAccess),
+    index('nars_eviction').on(table.state, table.pushed, table.evictRank),
     // Small, because most NARs have been checked. The state is its first column only so that it is preferred to
     // the index above, which would leave the rows to be sorted by id.
     index('nars_unverified')
@@ -117,6 +123,44 @@ export const sizeCounters: Table<'shard' | 'presentBytes' | 'presentNars'> = sql
   shard: integer('shard').primaryKey(),
   presentBytes: integer('present_bytes').notNull().default(0),
   presentNars: integer('present_nars').notNull().default(0),
+});
+
+/** Roots that are kept, with all that they refer to. */
+export const pins: Table<PinColumn> = sqliteTable('pins', {
+  id: integer('id').primaryKey(),
+  name: text('name').notNull().unique(),
+  nodeId: integer('node_id')
+    .notNull()
+    .references(() => storeHashes.id),
+  storePath: text('store_path').notNull(),
+  createdAt: integer('created_at').notNull(),
+  /** Null: never. */
+  expiresAt: integer('expires_at'),
+});
+
+/** The closure of each pin, as far as it is known. */
+export const pinnedPaths: Table<'pinId' | 'nodeId'> = sqliteTable(
+  'pinned_paths',
+  {
+    pinId: integer('pin_id')
+      .notNull()
+      .references(() => pins.id),
+    nodeId: integer('node_id')
+      .notNull()
+      .references(() => storeHashes.id),
+  },
+  (table) => [
+    primaryKey({ columns: [table.pinId, table.nodeId] }),
+    index('pinned_paths_by_node').on(table.nodeId, table.pinId),
+  ],
+);
+
+/** Paths that are not to come back. */
+export const bans: Table<BanColumn> = sqliteTable('bans', {
+  hash: text('hash').primaryKey(),
+  storePath: text('store_path').notNull(),
+  reason: text('reason').notNull(),
+  bannedAt: integer('banned_at').notNull(),
 });
 
 /** Facts about the index itself. */
