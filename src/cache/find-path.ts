@@ -1,4 +1,10 @@
-import type { NewNar, NewPath, PathRecord, PathWithNar } from '../database/metadata-store.ts';
+import {
+  BannedPathError,
+  type NewNar,
+  type NewPath,
+  type PathRecord,
+  type PathWithNar,
+} from '../database/metadata-store.ts';
 import { type Compression, isCompression } from '../nar/decompress.ts';
 import type { NarInfo } from '../nix/nar-info.ts';
 import { parseStorePath } from '../nix/store-path.ts';
@@ -73,6 +79,10 @@ export function createPathFinder(services: CacheServices, negative: NegativeMemo
         return { kind: 'missing', from: 'upstream' };
       case 'found': {
         const known = await record(result.value, outdated?.path ?? null);
+        if (known === null) {
+          negative.add(hash);
+          return { kind: 'missing', from: 'upstream' };
+        }
         const usable = await stillUsable(known);
         if (usable === null) return { kind: 'missing', from: 'upstream' };
         // Its NAR came with another path: the bucket shall have this narinfo too (law 8). Only now: the row may be
@@ -138,12 +148,18 @@ export function createPathFinder(services: CacheServices, negative: NegativeMemo
     return nar.verification === 'nar' && !wrong ? null : derivedKeyOf(info, compression);
   }
 
-  async function record(offer: Offer, outdated: PathRecord | null): Promise<PathWithNar> {
-    return await indexed('record a path', () =>
-      outdated === null
-        ? services.metadata.recordPath(offer.path, offer.nar)
-        : services.metadata.replacePath(offer.path, offer.nar, outdated.revision),
-    );
+  /** @returns null where the path is banned */
+  async function record(offer: Offer, outdated: PathRecord | null): Promise<PathWithNar | null> {
+    return await indexed('record a path', async () => {
+      try {
+        return outdated === null
+          ? await services.metadata.recordPath(offer.path, offer.nar)
+          : await services.metadata.replacePath(offer.path, offer.nar, outdated.revision);
+      } catch (error) {
+        if (error instanceof BannedPathError) return null;
+        throw error;
+      }
+    });
   }
 
   return {

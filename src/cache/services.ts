@@ -1,4 +1,5 @@
 import type { MetadataStore } from '../database/metadata-store.ts';
+import type { UpkeepStore } from '../database/upkeep-store.ts';
 import type { LockManager } from '../lock/lock-manager.ts';
 import type { Compression, DecompressLimits } from '../nar/decompress.ts';
 import type { NarDigest } from '../nar/digest.ts';
@@ -14,6 +15,8 @@ export interface CacheServices {
   readonly platform: Platform;
   readonly storage: BlobStore;
   readonly metadata: MetadataStore;
+  /** The rest of the same index. */
+  readonly upkeep: UpkeepStore;
   readonly locks: LockManager;
   readonly upstreams: Upstreams;
   /** Memory for small bodies in flight. */

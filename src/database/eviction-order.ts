@@ -45,4 +45,3 @@ export function evictionRank({ lastAccess, accesses, fileSize }: Ranked): number
 function bonusOf(steps: readonly Step[], value: number): number {
   return steps.findLast(({ from }) => value >= from)?.bonusMs ?? 0;
 }
-

@@ -1,3 +1,4 @@
+import type { LeaseStore } from './lease-store.ts';
 import {
   BannedPathError,
   MetadataError,
@@ -22,6 +23,7 @@ import {
   text,
   whole,
 } from './rows.ts';
+import type { UpkeepStore } from './upkeep-store.ts';
 
 /** Accesses recorded in one statement: some 100 kB of JSON, a few milliseconds. */
 const ACCESSES_AT_ONCE = 1000;
@@ -36,6 +38,12 @@ export interface MetadataStoreOptions {
   readonly description: string;
   /** Called with `index.<operation>` before each operation that writes, as in `Platform`. */
   readonly checkpoint?: ((step: string) => void | Promise<void>) | undefined;
+}
+
+/** An index, its leases and its upkeep: all that a database of Snowcap holds. They close with the index. */
+export interface IndexStore extends MetadataStore {
+  readonly leases: LeaseStore;
+  readonly upkeep: UpkeepStore;
 }
 
 type Rows = Promise<readonly Row[]>;

@@ -132,6 +132,8 @@ export interface NarValues {
   fileSize: number | null;
   sourceUpstream: string | null;
   sourceUrl: string | null;
+  /** 1 where no source is known, else 0. */
+  pushed: number;
 }
 
 /** @throws MetadataError where a value cannot be kept as it is */
@@ -143,6 +145,7 @@ export function narValues(nar: NewNar): NarValues {
     fileSize: nar.fileSize === null ? null : whole('file size', nar.fileSize),
     sourceUpstream: nar.source?.upstream ?? null,
     sourceUrl: nar.source?.url ?? null,
+    pushed: nar.source === null ? 1 : 0,
   };
 }
 

@@ -1,13 +1,13 @@
-import { createIndex, type IndexQueries, type MetadataStoreOptions } from './index-store.ts';
-import type { LeaseStore } from './lease-store.ts';
+import { createIndex, type IndexQueries, type IndexStore, type MetadataStoreOptions } from './index-store.ts';
 import { createLeases, type LeaseQueries } from './leases.ts';
-import { MetadataError, type MetadataStore } from './metadata-store.ts';
+import { MetadataError } from './metadata-store.ts';
 import { type Migration, pendingAfter, RUN_MIGRATE, UnsuitableDatabaseError } from './migrations.ts';
 import { isOutage } from './retry.ts';
 import type { Row } from './rows.ts';
+import { createUpkeep, type UpkeepQueries } from './upkeep.ts';
 
 /** The queries of a database server. */
-export interface ServerQueries extends IndexQueries, LeaseQueries {
+export interface ServerQueries extends IndexQueries, LeaseQueries, UpkeepQueries {
   /** The migrations that were applied: rows with a `hash`, oldest first. */
   applied(): Promise<readonly Row[]>;
 }
@@ -27,8 +27,6 @@ export interface ServerStoreOptions extends MetadataStoreOptions {
   readonly onOutage?: ((error: MetadataError) => void) | undefined;
 }
 
-export type ServerStore = MetadataStore & { readonly leases: LeaseStore };
-
 /**
  * The index on a database server. Its schema is not touched: `snowcap migrate` is for that.
  *
@@ -38,7 +36,7 @@ export type ServerStore = MetadataStore & { readonly leases: LeaseStore };
 export async function openServerStore(
   queries: ServerQueries,
   options: ServerStoreOptions,
-): Promise<ServerStore> {
+): Promise<IndexStore> {
   if (options.checkSchema !== 'on-fault') {
     try {
       const applied = (await queries.applied()).map((row) => row['hash']);
@@ -53,7 +51,10 @@ export async function openServerStore(
       options.onOutage(error);
     }
   }
-  return Object.assign(createIndex(queries, options), { leases: createLeases(queries, options.description) });
+  return Object.assign(createIndex(queries, options), {
+    leases: createLeases(queries, options.description),
+    upkeep: createUpkeep(queries, options.checkpoint),
+  });
 }
 
 function requireAll(applied: readonly unknown[], migrations: readonly Migration[]): void {

@@ -5,7 +5,8 @@ import type { Ban, DanglingPath, Evictable, EvictingNar, PinRecord } from './upk
 /** All throw MetadataError if a column has no sensible value. */
 
 export function evictableOf(row: Row): Evictable {
-  const keptBy = integer(row, 'is_pinned') === 1 ? 'pin' : integer(row, 'is_referred') === 1 ? 'referrer' : null;
+  const keptBy =
+    integer(row, 'is_pinned') === 1 ? 'pin' : integer(row, 'is_referred') === 1 ? 'referrer' : null;
   return { nar: narOf(row), rank: integer(row, 'evict_rank'), accesses: integer(row, 'accesses'), keptBy };
 }
 
@@ -54,6 +55,7 @@ export function danglingOf(row: Row): DanglingPath {
     hash: text(row, 'hash'),
     storePath: text(row, 'store_path'),
     missing: text(row, 'missing'),
+    missingCount: integer(row, 'missing_count'),
   };
 }
 

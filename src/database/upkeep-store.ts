@@ -22,7 +22,7 @@ export interface UpkeepStore {
    *
    * @param options.regardless of pins and referrers
    * @param now milliseconds since the epoch: pins that have expired by then keep nothing
-   * @returns those that were changed
+   * @returns those of these NARs that are evicting now at the generation seen: also what an attempt before has changed
    */
   markEvicting(
     seen: readonly SeenNar[],
@@ -74,10 +74,7 @@ export interface UpkeepStore {
   /** Of the NARs present or evicting that pins keep at `now`, each once. */
   pinnedTotals(now: number): Promise<Totals>;
 
-  /**
-   * Forgets a path, its edges to others, and its NAR if no other path claims it and it is not present, evicting or
-   * quarantined. Returns whether it was known.
-   */
+  /** Forgets a path and its edges to others; its NAR stays as it is. Returns whether the path was known. */
   removePath(hash: string): Promise<boolean>;
 
   /**
@@ -107,19 +104,24 @@ export interface UpkeepStore {
   /** Those of these store-path hashes that are known as paths, in no order. */
   findPaths(hashes: readonly string[]): Promise<readonly PathWithNar[]>;
 
-  /** Pushed paths present by ascending id after `afterId`, with references that no present NAR satisfies and that no upstream gave. */
+  /**
+   * Pushed paths present by ascending id after `afterId`, where a reference of theirs is no path known here, or a pushed
+   * one that is not stored.
+   */
   listDangling(afterId: number, limit: number): Promise<readonly DanglingPath[]>;
 
   /** Sums what is present or evicting from its rows (a scan), and where `repair` is given, sets the counters to it. */
-  recountTotals(options: { readonly repair: boolean }): Promise<{ readonly counted: Totals; readonly actual: Totals }>;
+  recountTotals(options: {
+    readonly repair: boolean;
+  }): Promise<{ readonly counted: Totals; readonly actual: Totals }>;
 
   /** Number of paths; a scan of an index. */
   countPaths(): Promise<number>;
 
   /**
-   * Forgets paths of a page by ascending id whose NAR is neither in storage nor quarantined nor pushed, that no pin
-   * covers, and that were neither recorded nor used since `unusedSince`; with their edges, and with the NARs and
-   * nodes that nothing names any more. Several batches.
+   * Forgets paths of a page by ascending id whose NAR is known or absent, that no pin covers, and that were neither
+   * recorded nor used since `unusedSince`; with their edges. After the last page, the NARs and nodes that nothing
+   * names any more. Several batches.
    *
    * @returns `lastId` of the page; null when there was nothing after `afterId`
    */
@@ -207,6 +209,8 @@ export interface DanglingPath {
   readonly id: number;
   readonly hash: string;
   readonly storePath: string;
-  /** Hash part of a reference that is missing; one row for each. */
+  /** Hash part of one of the references that are missing. */
   readonly missing: string;
+  /** How many are. */
+  readonly missingCount: number;
 }

@@ -78,7 +78,7 @@ export interface UpkeepQueries {
   findNars(values: { readonly keys: string }): Rows;
   /** @param values.hashes array */
   findPaths(values: { readonly hashes: string }): Rows;
-  /** `id`, `hash`, `store_path`, `missing`. */
+  /** `id`, `hash`, `store_path`, `missing`, `missing_count`. */
   listDangling(values: Page): Rows;
   /** `present_bytes` and `present_nars`, summed over the rows of NARs. */
   sumTotals(): Rows;

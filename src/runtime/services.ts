@@ -16,7 +16,7 @@ import type { Transport } from '../upstream/transport.ts';
 /** What a runtime brings along: everything that differs between Node, Workers and Lambda. */
 export type Drivers = Pick<
   CacheServices,
-  'platform' | 'storage' | 'metadata' | 'locks' | 'spool' | 'memorySpool'
+  'platform' | 'storage' | 'metadata' | 'upkeep' | 'locks' | 'spool' | 'memorySpool'
 > & {
   readonly runtime: RuntimeKind;
   readonly transport: Transport;
@@ -78,6 +78,9 @@ export function wireServices(
       platform.metrics.count('snowcap_storage_operations_total', { operation, outcome });
     }),
     metadata: countingOperations(observed(drivers.metadata, 'index'), (operation, outcome) => {
+      platform.metrics.count('snowcap_index_queries_total', { operation, outcome });
+    }),
+    upkeep: countingOperations(observed(drivers.upkeep, 'index'), (operation, outcome) => {
       platform.metrics.count('snowcap_index_queries_total', { operation, outcome });
     }),
     locks: observed(drivers.locks, 'lock'),

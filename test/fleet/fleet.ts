@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import type { ServerStore } from '../../src/database/server-store.ts';
+import type { IndexStore } from '../../src/database/index-store.ts';
 import {
   createSigner,
   formatPublicKey,
@@ -43,7 +43,7 @@ export interface Fleet {
   /** Its folder in the bucket of the server. */
   readonly prefix: string;
   /** The index, past what is broken of the network. */
-  readonly index: ServerStore;
+  readonly index: IndexStore;
   /** What every instance signs with, in Nix's format. */
   readonly publicKey: string;
   /** As if the index had been lost. */

@@ -5,7 +5,7 @@ import { migrateMysql } from '../../src/database/mysql/migrate.ts';
 import { createPostgresStore } from '../../src/database/postgres/store.ts';
 import { migratePostgres } from '../../src/database/postgres/migrate.ts';
 import { migrationsFor } from '../../src/database/read-migrations.ts';
-import type { ServerStore } from '../../src/database/server-store.ts';
+import type { IndexStore } from '../../src/database/index-store.ts';
 import { mysqlMissing, startMysql } from '../support/mysql-server.ts';
 import { postgresMissing, startPostgres } from '../support/postgres-server.ts';
 import { type RedisRest, startRedisRest } from '../support/redis-rest.ts';
@@ -19,7 +19,7 @@ export interface IndexServer {
   /** Makes a database with the schema of this version. @returns its URL */
   createIndex(): Promise<string>;
   /** Opens one for the test itself. */
-  open(url: string): Promise<ServerStore>;
+  open(url: string): Promise<IndexStore>;
   /** Deletes every row of one: what is left when an index is lost, and begun anew. */
   empty(url: string): Promise<void>;
   /** As in a crash. */

@@ -72,7 +72,7 @@ export interface TestCache {
   readonly cache: Cache;
   readonly services: CacheServices;
   /** What an instance that is `sharing` uses too. */
-  readonly drivers: Pick<CacheServices, 'storage' | 'metadata' | 'locks'>;
+  readonly drivers: Pick<CacheServices, 'storage' | 'metadata' | 'upkeep' | 'locks'>;
   /** Storage (`storage/`), index and spool (`spool/`) of this cache. */
   readonly directory: string;
   /** How often operations were called: `storage.get`, `metadata.getPath`, … */
@@ -114,7 +114,7 @@ export async function startTestCache(options: TestCacheOptions = {}): Promise<Te
       options.storage === 'file'
         ? await createFileStore({ root: join(directory, 'storage'), ...checkpoint })
         : createMemoryStore(),
-    metadata: await createSqliteStore({ path: options.database ?? ':memory:', ...checkpoint }),
+    ...(await openIndex(options.database ?? ':memory:', checkpoint)),
     locks: createLocalLocks({ clock: platform.clock }),
   };
   const spool = await createDiskSpool({ directory: join(directory, 'spool'), ...checkpoint });
@@ -142,6 +142,7 @@ export async function startTestCache(options: TestCacheOptions = {}): Promise<Te
     platform,
     storage: counted('storage', drivers.storage),
     metadata: counted('metadata', drivers.metadata),
+    upkeep: counted('upkeep', drivers.upkeep),
     locks: counted('locks', drivers.locks),
     upstreams,
     memorySpool: createMemorySpool(),
@@ -286,4 +287,12 @@ function recordingMetrics(): RecordingMetrics {
 /** Files and sockets that this process has open. */
 export async function openDescriptors(): Promise<number> {
   return (await readdir('/proc/self/fd')).length;
+}
+
+async function openIndex(
+  path: string,
+  checkpoint: Pick<TestCacheOptions, 'checkpoint'>,
+): Promise<Pick<CacheServices, 'metadata' | 'upkeep'>> {
+  const index = await createSqliteStore({ path, ...checkpoint });
+  return { metadata: index, upkeep: index.upkeep };
 }

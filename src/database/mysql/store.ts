@@ -1,4 +1,5 @@
-import { openServerStore, type ServerStore, type ServerStoreOptions } from '../server-store.ts';
+import type { IndexStore } from '../index-store.ts';
+import { openServerStore, type ServerStoreOptions } from '../server-store.ts';
 import { mysqlConnectionOf } from './connection.ts';
 import { type MysqlClientOptions, mysqlExecutor } from './executor.ts';
 import * as statements from './statements.ts';
@@ -10,7 +11,7 @@ export interface MysqlStoreOptions extends MysqlClientOptions, Omit<ServerStoreO
  *
  * @throws MetadataError as `openServerStore`, and for a URL that leads nowhere; the password is never shown
  */
-export async function createMysqlStore(options: MysqlStoreOptions): Promise<ServerStore> {
+export async function createMysqlStore(options: MysqlStoreOptions): Promise<IndexStore> {
   const { description } = mysqlConnectionOf(options.url);
   const { run, close } = mysqlExecutor(options);
   const { reads } = statements;

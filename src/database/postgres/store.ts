@@ -1,5 +1,6 @@
 import { parseDatabaseUrl } from '../database-url.ts';
-import { openServerStore, type ServerStore, type ServerStoreOptions } from '../server-store.ts';
+import type { IndexStore } from '../index-store.ts';
+import { openServerStore, type ServerStoreOptions } from '../server-store.ts';
 import type { PostgresClientOptions } from './client.ts';
 import { postgresExecutor } from './executor.ts';
 import * as statements from './statements.ts';
@@ -13,7 +14,7 @@ export interface PostgresStoreOptions
  *
  * @throws MetadataError as `openServerStore`, and for a URL that leads nowhere; the password is never shown
  */
-export async function createPostgresStore(options: PostgresStoreOptions): Promise<ServerStore> {
+export async function createPostgresStore(options: PostgresStoreOptions): Promise<IndexStore> {
   const { url, description } = parseDatabaseUrl(options.url, ['postgres', 'postgresql']);
   const prepare = options.prepare ?? url.searchParams.get('prepare') === 'true';
   const { execute, close } = postgresExecutor({ ...options, prepare });

@@ -1,5 +1,4 @@
-import type { LeaseStore } from '../lease-store.ts';
-import type { MetadataStore } from '../metadata-store.ts';
+import type { IndexStore } from '../index-store.ts';
 import type { SqliteExecutor, SqliteRow, SqliteStatement, SqliteValue } from './executor.ts';
 import { createMetadataStore } from './store.ts';
 
@@ -68,7 +67,7 @@ const OTHER_SCHEMA = /no such (table|column)|has no column named/;
  * Operations are repeated a few times where their fault is one that passes. One whose answer was lost may have been
  * done: as the interface says, each may be, though a compare-and-set then finds that its turn is over.
  */
-export function createD1Store(options: D1StoreOptions): MetadataStore & { readonly leases: LeaseStore } {
+export function createD1Store(options: D1StoreOptions): IndexStore {
   const { description, checkpoint } = options;
   return createMetadataStore(d1Executor(options), { description, checkpoint });
 }

@@ -1,8 +1,8 @@
 import { mkdirSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import type { LeaseStore } from '../lease-store.ts';
-import { MetadataError, type MetadataStore } from '../metadata-store.ts';
+import type { IndexStore } from '../index-store.ts';
+import { MetadataError } from '../metadata-store.ts';
 import { migrationsFor } from '../read-migrations.ts';
 import { BLOCKING_WAIT_MS, type Patience, patienceOf, patiently, SqliteCode, sqliteCodeOf } from './busy.ts';
 import { databaseSyncExecutor } from './database-sync.ts';
@@ -32,9 +32,7 @@ export interface SqliteStoreOptions {
  * @throws MetadataError if there can be no index at that path; the message says what to do. A file that is not
  *   an index is left as it was
  */
-export async function createSqliteStore(
-  options: SqliteStoreOptions,
-): Promise<MetadataStore & { readonly leases: LeaseStore }> {
+export async function createSqliteStore(options: SqliteStoreOptions): Promise<IndexStore> {
   const { path, checkpoint } = options;
   if (path === '') throw new MetadataError('Cannot open the index: the path is empty');
   // Absolute: SQLite takes `file:…` for a URI with options.

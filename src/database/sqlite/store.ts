@@ -1,20 +1,18 @@
 import { createIndex, type MetadataStoreOptions } from '../index-store.ts';
-import type { LeaseStore } from '../lease-store.ts';
-import type { MetadataStore } from '../metadata-store.ts';
+import type { IndexStore } from '../index-store.ts';
 import type { Row } from '../rows.ts';
+import { createUpkeep } from '../upkeep.ts';
 import type { SqliteExecutor, SqliteStatement } from './executor.ts';
 import { createLeaseStore } from './leases.ts';
 import { reads } from './reads.ts';
+import { selectBan, sqliteUpkeep } from './upkeep.ts';
 import * as writes from './writes.ts';
 
 /**
  * The index over any driver of SQLite's dialect, and the leases beside it. The database must have the schema of
  * `drizzle/sqlite` already. Takes the executor over: `close` closes it.
  */
-export function createMetadataStore(
-  executor: SqliteExecutor,
-  options: MetadataStoreOptions,
-): MetadataStore & { readonly leases: LeaseStore } {
+export function createMetadataStore(executor: SqliteExecutor, options: MetadataStoreOptions): IndexStore {
   /** The rows of the last statement of a batch. */
   async function lastOf(statements: readonly SqliteStatement[]): Promise<readonly Row[]> {
     return (await executor.batch(statements)).at(-1) ?? [];
@@ -43,6 +41,7 @@ export function createMetadataStore(
           writes.insertEdges(values),
           reads.selectPath(values),
         ]),
+      getBan: (values) => executor.execute(selectBan(values)),
       rejustifyPath: (values) => executor.execute(writes.updateJustification(values)),
       markPresent: (values) => lastOf([writes.countPresent(values), writes.updatePresent(values)]),
       markAbsent: (values) => lastOf([writes.countAbsent(values), writes.updateAbsent(values)]),
@@ -59,5 +58,8 @@ export function createMetadataStore(
     },
     options,
   );
-  return Object.assign(index, { leases: createLeaseStore(executor, options.description) });
+  return Object.assign(index, {
+    leases: createLeaseStore(executor, options.description),
+    upkeep: createUpkeep(sqliteUpkeep(executor), options.checkpoint),
+  });
 }

@@ -1,9 +1,10 @@
 import { and, eq, type SQL, sql } from 'drizzle-orm';
 import { type Compiled, value } from '../compile.ts';
 import type { NarValues, PathValues } from '../rows.ts';
+import { rankOf } from '../rank.ts';
 import { COUNTER_SHARDS } from '../tables.ts';
 import { build, columns, compile } from './compile.ts';
-import { nars, paths, referenceEdges, sizeCounters, storeHashes } from './schema.ts';
+import { bans, nars, paths, referenceEdges, sizeCounters, storeHashes } from './schema.ts';
 
 const isKey = eq(nars.key, value('key'));
 const isGeneration = eq(nars.generation, value('generation'));
@@ -24,6 +25,7 @@ export const insertNar: Compiled<keyof NarValues> = compile(
       fileSize: value('fileSize'),
       sourceUpstream: value('sourceUpstream'),
       sourceUrl: value('sourceUrl'),
+      pushed: value('pushed'),
     })
     .onConflictDoNothing({ target: nars.key }),
 );
@@ -58,13 +60,22 @@ const facts = {
   recordedAt: value('recordedAt'),
 };
 
-/** The path's node and its NAR must be there. */
+const columnsOfFacts = (Object.keys(facts) as readonly (keyof typeof facts)[]).map((column) => ({
+  name: sql.identifier(paths[column].name),
+  value: facts[column],
+}));
+
+/** The path's node and its NAR must be there. Nothing where it is banned. */
 export const insertPath: Compiled<PathValue> = compile(
-  build
-    .insert(paths)
-    .values({ ...facts, nodeId })
-    .onConflictDoNothing({ target: paths.nodeId }),
+  sql`insert into ${paths} (${listOf(sql`node_id`, 'name')}) select ${listOf(nodeId, 'value')}
+    where not exists (select 1 from ${bans} where ${bans.hash} = ${value('hash')})
+    on conflict (node_id) do nothing`,
 );
+
+/** What stands for the node, and after it what stands for each fact. */
+function listOf(node: SQL, part: 'name' | 'value'): SQL {
+  return sql.join([node, ...columnsOfFacts.map((column) => sql`${column[part]}`)], sql`, `);
+}
 
 const isAtRevision = sql`${paths.nodeId} = ${nodeId} and ${paths.revision} = ${value('atRevision')}`;
 const nextRevision = sql`${paths.revision} + 1`;
@@ -139,21 +150,27 @@ export const countPresent: Compiled<'key' | 'fileSize'> = compile(
     .where(isCounterOf(and(isKey, isNotQuarantined))),
 );
 
+const latestAccess = sql`max(${nars.lastAccess}, ${value('at')})`;
+const accessesWithThis = sql`(${nars.accesses} + (${value('at')} > ${nars.lastAccess} + ${value('interval')}))`;
+
 /** Gives the new generation; no row for a NAR that is unknown or quarantined. */
-export const updatePresent: Compiled<'key' | 'fileHash' | 'fileSize' | 'verification' | 'at'> = compile(
-  build
-    .update(nars)
-    .set({
-      fileHash: value('fileHash'),
-      fileSize: value('fileSize'),
-      verification: value('verification'),
-      state: sql`'present'`,
-      generation: sql`${nars.generation} + 1`,
-      lastAccess: sql`max(${nars.lastAccess}, ${value('at')})`,
-    })
-    .where(and(isKey, isNotQuarantined))
-    .returning(columns(nars.generation)),
-);
+export const updatePresent: Compiled<'key' | 'fileHash' | 'fileSize' | 'verification' | 'at' | 'interval'> =
+  compile(
+    build
+      .update(nars)
+      .set({
+        fileHash: value('fileHash'),
+        fileSize: value('fileSize'),
+        verification: value('verification'),
+        state: sql`'present'`,
+        generation: sql`${nars.generation} + 1`,
+        lastAccess: latestAccess,
+        accesses: accessesWithThis,
+        evictRank: rankOf(latestAccess, accessesWithThis, value('fileSize')),
+      })
+      .where(and(isKey, isNotQuarantined))
+      .returning(columns(nars.generation)),
+  );
 
 const atGeneration = and(isKey, isGeneration, isInStorage);
 
@@ -194,7 +211,11 @@ export const updateVerified: Compiled<'key' | 'generation'> = compile(
 export const updateAccesses: Compiled<'accesses' | 'interval'> = compile(
   build
     .update(nars)
-    .set({ lastAccess: sql`accesses.at` })
+    .set({
+      lastAccess: sql`accesses.at`,
+      accesses: sql`${nars.accesses} + 1`,
+      evictRank: rankOf(sql`accesses.at`, sql`(${nars.accesses} + 1)`, sql`coalesce(${nars.fileSize}, 0)`),
+    })
     .from(
       sql`(select json_extract(value, '$[0]') as key, max(json_extract(value, '$[1]')) as at
         from json_each(${value('accesses')}) group by 1) as accesses`,

@@ -1,17 +1,15 @@
 import type { Config } from '../../config/config.ts';
-import type { LeaseStore } from '../../database/lease-store.ts';
-import type { MetadataStore } from '../../database/metadata-store.ts';
+import type { IndexStore } from '../../database/index-store.ts';
 import { createD1Store } from '../../database/sqlite/d1.ts';
 import { bindingOf, isD1Database, isHyperdrive, type WorkerEnv } from './bindings.ts';
 
 /** The index, and the leases beside it. */
-export type Database = MetadataStore & { readonly leases: LeaseStore };
 
 /** A request may wait for six connections at once, and most go to upstreams and the storage. */
 const MOST_CONNECTIONS = 2;
 
 /** @throws Error for a kind that is not there on Workers, which the configuration refuses before */
-export async function openDatabase(config: Config, env: WorkerEnv): Promise<Database> {
+export async function openDatabase(config: Config, env: WorkerEnv): Promise<IndexStore> {
   const { database } = config;
   switch (database.kind) {
     case 'd1': {
@@ -29,7 +27,7 @@ export async function openDatabase(config: Config, env: WorkerEnv): Promise<Data
 }
 
 /** A client for one request, which connects at the first query: connections of one request must not be another's. */
-async function openPostgres(config: Config, url: string): Promise<Database> {
+async function openPostgres(config: Config, url: string): Promise<IndexStore> {
   const { createPostgresStore } = await import('../../database/postgres/store.ts');
   return await createPostgresStore({
     url,

@@ -29,6 +29,7 @@ export async function openDrivers(
     platform,
     storage,
     metadata,
+    upkeep: metadata.upkeep,
     locks,
     transport,
     memorySpool: createMemorySpool(),

@@ -1,6 +1,5 @@
 import type { Config } from '../../config/config.ts';
-import type { LeaseStore } from '../../database/lease-store.ts';
-import type { MetadataStore } from '../../database/metadata-store.ts';
+import type { IndexStore } from '../../database/index-store.ts';
 import type { Platform } from '../../platform.ts';
 
 /**
@@ -10,10 +9,7 @@ import type { Platform } from '../../platform.ts';
  *
  * @throws MetadataError where it cannot be opened, or has the schema of another version, with what to do about it
  */
-export async function openDatabase(
-  config: Config,
-  platform: Platform,
-): Promise<MetadataStore & { readonly leases: LeaseStore }> {
+export async function openDatabase(config: Config, platform: Platform): Promise<IndexStore> {
   const { database, databasePoolSize: poolSize, databaseTimeoutMs: statementTimeoutMs } = config;
   const { checkpoint, logger } = platform;
   const onOutage = (error: Error): void => {

@@ -46,6 +46,7 @@ export async function openDrivers(
       secretKeys,
       credentials: (url) => netrc?.lookup(url.hostname) ?? null,
       metadata: database,
+      upkeep: database.upkeep,
       storage: kept(await openStorage(config, platform)),
       memorySpool: kept(createMemorySpool()),
       spool: kept(await createDiskSpool({ directory: config.spoolDir, ...checkpoint })),

@@ -1,10 +1,11 @@
 import { onTestFinished } from 'vitest';
 import type { Migration, MigrationReport } from '../../../src/database/migrations.ts';
-import type { ServerStore, ServerStoreOptions } from '../../../src/database/server-store.ts';
+import type { IndexStore } from '../../../src/database/index-store.ts';
+import type { ServerStoreOptions } from '../../../src/database/server-store.ts';
 
 /** A place for an index and its leases on a server. */
 export interface ServerPlace {
-  open(): Promise<ServerStore>;
+  open(): Promise<IndexStore>;
   remove(): Promise<void>;
 }
 
@@ -30,7 +31,7 @@ export interface ServerSubject {
     migrations: readonly Migration[],
     options?: { readonly dryRun?: boolean },
   ): Promise<MigrationReport>;
-  open(options: OpenOptions): Promise<ServerStore>;
+  open(options: OpenOptions): Promise<IndexStore>;
   /** Ends all connections to a database, as an administrator would. */
   endConnections(database: string): Promise<void>;
   /** How many connections to a database there are. */
@@ -52,7 +53,7 @@ export function atPort(url: string, port: number): string {
 export async function freshServerStore(
   subject: ServerSubject,
   options: Partial<OpenOptions> & { readonly port?: number } = {},
-): Promise<{ readonly store: ServerStore; readonly url: string; readonly database: string }> {
+): Promise<{ readonly store: IndexStore; readonly url: string; readonly database: string }> {
   const url = await subject.createDatabase();
   await subject.migrate(url, subject.migrations);
   const { port, ...rest } = options;
