@@ -108,6 +108,7 @@ const VENDORS = [
     files: ['^src/telemetry/otel-'],
   })),
   { library: 'zod', files: [CONFIG] },
+  { library: 'croner', files: [CONFIG, '^src/runtime/node'] },
   { library: '@upstash/redis', files: ['^src/lock/redis/upstash\\.ts$'] },
   { library: '@redis/client', files: ['^src/lock/redis/tcp\\.ts$'] },
   { library: 'lru-cache', files: [CACHE, '^src/storage/', UPSTREAM] },

@@ -51,7 +51,7 @@ type Claimed = ClaimAnswer & { readonly kind: 'claimed' };
 export function createRedirects(parts: RedirectParts): Redirects {
   const { services, paths, sources, fills, passage, schedule } = parts;
   const { storage, platform, settings, upstreams } = services;
-  const { redirectTtlSeconds, maxBodySize } = settings;
+  const { redirectTtlSeconds, maxSize } = settings;
   const hits = settings.delivery === 'redirect' && storage.createDownloadUrl !== undefined;
   const mostFilledFirst = settings.fillBeforeRedirect ?? 0;
 
@@ -120,7 +120,7 @@ export function createRedirects(parts: RedirectParts): Redirects {
       if (opened.kind !== 'found') return { kind: 'missing' };
       const size = fileSize ?? opened.size;
       if (found.kind === 'claimed' && isSmall(size)) return await filledFirst(found, request);
-      const scheduled = found.kind === 'claimed' && schedule.exists && (size ?? 0) <= maxBodySize;
+      const scheduled = found.kind === 'claimed' && schedule.exists && (size ?? 0) <= maxSize;
       if (scheduled) schedule.add({ kind: 'fill', key });
       const url = location === null ? null : upstreams.publicUrl(location);
       if (url !== null) return { kind: 'redirect', outcome: 'upstream-redirect', url };

@@ -43,8 +43,16 @@ export interface CacheSettings {
   readonly bufferLimit: number;
   /** Bytes of local disk that bodies in flight may take, over the whole process. */
   readonly spoolLimit: number;
-  /** Bodies larger than this many bytes are streamed, never stored. */
-  readonly maxBodySize: number;
+  /** Bytes that the stored bodies may take together. A larger body is streamed, never stored. */
+  readonly maxSize: number;
+  /** From 0 to 1: the part of `maxSize` down to which an eviction goes. */
+  readonly lowWater: number;
+  /** Milliseconds without access after which a pushed path may be evicted; 0: always; null: never. */
+  readonly evictPushedAfterMs: number | null;
+  /** Milliseconds for which an unused path is remembered without its NAR; null: for ever. */
+  readonly metadataRetentionMs: number | null;
+  /** How many paths are remembered. */
+  readonly metadataMaxPaths: number;
   /** Milliseconds that a rendered narinfo may be answered from memory. */
   readonly narInfoTtlMs: number;
   /** Milliseconds that a 404 of every upstream is remembered. */

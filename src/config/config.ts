@@ -46,6 +46,17 @@ export interface Config {
   readonly spoolDir: string;
   /** Bytes that the cache may keep. A body larger than it is streamed, never stored. */
   readonly maxSize: number;
+  /** A pattern of cron; null: no schedule. */
+  readonly evictionSchedule: string | null;
+  /** From 0 to 1: the part of `maxSize` down to which an eviction goes. */
+  readonly evictionLowWater: number;
+  /** How long a pushed path is kept without access, in milliseconds; null: for ever. */
+  readonly evictPushedAfterMs: number | null;
+  /** How long an unused path is remembered without its NAR, in milliseconds; null: for ever. */
+  readonly metadataRetentionMs: number | null;
+  readonly metadataMaxPaths: number;
+  /** Hashes of tokens, as `sha256:<64 hexadecimal digits>`. May be empty. */
+  readonly adminTokens: readonly string[];
   /** Whether a stored NAR goes through here; `auto` is for the runtime to decide. */
   readonly narDelivery: 'proxy' | 'redirect' | 'auto';
   /** How long a URL that clients are redirected to works at most. */

@@ -130,7 +130,52 @@ export const OWN_SETTINGS: SettingTable<OwnSettingName> = {
     flag: '--max-size',
     placeholder: '<size>',
     default: '100G',
-    description: 'The largest body that is stored; a larger one is streamed',
+    description:
+      'What the stored NARs may take together; above it, those that are missed least are evicted. A larger body is ' +
+      'streamed, not stored',
+  },
+  SNOWCAP_EVICTION_SCHEDULE: {
+    flag: '--eviction-schedule',
+    placeholder: '<cron>',
+    default: '0 * * * *',
+    description:
+      'When a process on Node looks whether something is to be evicted, as a pattern of cron, or `off`; it also looks ' +
+      'whenever a fill passes the limit',
+  },
+  SNOWCAP_EVICTION_LOW_WATER: {
+    flag: '--eviction-low-water',
+    placeholder: '<percent>',
+    default: '90%',
+    description: 'Down to what part of the limit an eviction goes',
+  },
+  SNOWCAP_EVICT_PUSHED: {
+    flag: '--evict-pushed',
+    placeholder: '<days>',
+    default: '90d',
+    description:
+      'Days without access after which a path that no upstream can give again may be evicted, as `90d`; `never`, or ' +
+      '`always`',
+  },
+  SNOWCAP_METADATA_RETENTION: {
+    flag: '--metadata-retention',
+    placeholder: '<days>',
+    default: '365d',
+    description:
+      'Days for which an unused path is remembered without its NAR, as `365d`; `never`: no limit of time',
+  },
+  SNOWCAP_METADATA_LIMIT: {
+    flag: '--metadata-limit',
+    placeholder: '<number>',
+    default: '10000000',
+    description: 'How many paths are remembered; above it those that were unused for longest are forgotten',
+  },
+  SNOWCAP_ADMIN_TOKENS: {
+    flag: '--admin-tokens',
+    placeholder: '<hashes>',
+    default: '',
+    description:
+      'Hashes of the tokens that may pin over HTTP, separated by spaces; `snowcap token generate` makes one',
+    list: true,
   },
   SNOWCAP_BUFFER_LIMIT: {
     flag: '--buffer-limit',

@@ -16,6 +16,7 @@ import { type LockChoice, parseLock, parseRestUrl, upstashLock } from './locks.t
 import { parseDatabase, parseStorage } from './places.ts';
 import type { SettingName } from './setting.ts';
 import { parseCollector, parsePairs, parseRatio, parseSampler, tracingOf } from './tracing.ts';
+import { parseDaysOrNever, parsePart, parseRetention, parseSchedule, parseTokenHash } from './upkeep.ts';
 import {
   ListError,
   ValueError,
@@ -61,6 +62,12 @@ export const configSchema: z.ZodType<Config, SettingTexts> = z
     SNOWCAP_CA_FILE: setting(parsePath).nullable(),
     SNOWCAP_STORE_DIR: setting(parseStoreDir),
     SNOWCAP_MAX_SIZE: setting((text) => parseSize(text)),
+    SNOWCAP_EVICTION_SCHEDULE: setting(parseSchedule),
+    SNOWCAP_EVICTION_LOW_WATER: setting(parsePart),
+    SNOWCAP_EVICT_PUSHED: setting(parseRetention),
+    SNOWCAP_METADATA_RETENTION: setting(parseDaysOrNever),
+    SNOWCAP_METADATA_LIMIT: setting((text) => parseCount(text, 1_000_000_000, 1000)),
+    SNOWCAP_ADMIN_TOKENS: setting((text) => parseList(text, parseTokenHash)),
     SNOWCAP_BUFFER_LIMIT: setting((text) => parseSize(text, LEAST_BUFFERS)),
     SNOWCAP_SPOOL_LIMIT: setting((text) => parseSize(text)),
     SNOWCAP_SPOOL_DIR: setting(parsePath).nullable(),
@@ -125,6 +132,12 @@ export const configSchema: z.ZodType<Config, SettingTexts> = z
     spoolLimit: values.SNOWCAP_SPOOL_LIMIT,
     spoolDir: values.SNOWCAP_SPOOL_DIR ?? spoolIn(values.SNOWCAP_STORAGE),
     maxSize: values.SNOWCAP_MAX_SIZE,
+    evictionSchedule: values.SNOWCAP_EVICTION_SCHEDULE,
+    evictionLowWater: values.SNOWCAP_EVICTION_LOW_WATER,
+    evictPushedAfterMs: values.SNOWCAP_EVICT_PUSHED,
+    metadataRetentionMs: values.SNOWCAP_METADATA_RETENTION,
+    metadataMaxPaths: values.SNOWCAP_METADATA_LIMIT,
+    adminTokens: values.SNOWCAP_ADMIN_TOKENS,
     narDelivery: values.SNOWCAP_NAR_DELIVERY,
     redirectTtlMs: values.SNOWCAP_REDIRECT_TTL,
     inlineFillLimit: values.SNOWCAP_INLINE_FILL_LIMIT,

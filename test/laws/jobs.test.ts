@@ -84,7 +84,7 @@ describe('a job that fills', () => {
   });
 
   it('is tried again where it may succeed later, and not where it cannot', async () => {
-    await start({ settings: { maxBodySize: 1_000_000, fillWaitMs: 50 } });
+    await start({ settings: { maxSize: 1_000_000, fillWaitMs: 50 } });
     const [wrong, large, gone, taken] = await Promise.all(
       (['wrong', 'large', 'gone', 'taken'] as const).map((name, nth) =>
         signedPath({ name, seed: nth, size: name === 'large' ? 1_200_000 : 200_000 }),

@@ -46,7 +46,7 @@ function nar(
 
 /** Why a body that a path vouches for is not kept. */
 const REASONS: readonly (readonly [string, TestCacheOptions])[] = [
-  ['it is larger than the budget', { settings: { maxBodySize: 1_000_000 } }],
+  ['it is larger than the budget', { settings: { maxSize: 1_000_000 } }],
   ['the spool has no room', { settings: { spoolLimit: 1000 } }],
   [
     'there is no spool, nor memory for the put',
@@ -141,7 +141,7 @@ describe.each(REASONS)('law 1: a body that is not kept because %s', (_, options)
 });
 
 describe('law 1: a piece of a body that is not kept', () => {
-  const unsaved: TestCacheOptions = { settings: { maxBodySize: 1_000_000 } };
+  const unsaved: TestCacheOptions = { settings: { maxSize: 1_000_000 } };
 
   it.each<readonly [string, Behaviour]>([
     ['chunked', { contentLength: 'chunked' }],
@@ -170,7 +170,7 @@ describe('law 1: a piece of a body that is not kept', () => {
 
 describe('law 1: a wrong body that is not kept', () => {
   it.each<readonly [string, TestCacheOptions]>([
-    ['that a path vouches for', { settings: { maxBodySize: 1_000_000 } }],
+    ['that a path vouches for', { settings: { maxSize: 1_000_000 } }],
     ['that only its key vouches for', {}],
   ])('%s is counted and logged as an error', async (_, options) => {
     await start(options, { flipBitAt: 100 });
@@ -198,7 +198,7 @@ describe('law 1: a body of unknown size that is not kept', () => {
         fileFields: false,
         url: () => 'nar/opaque',
       });
-      await start({ settings: { maxBodySize: 1000 } });
+      await start({ settings: { maxSize: 1000 } });
       const key = await servedKey(snowcap, path);
       const right = await download(`${snowcap.url}/${key}`, { headers: { range } });
       expect(right).toMatchObject({ status: 206, ended: 'clean' });

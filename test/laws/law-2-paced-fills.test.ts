@@ -175,7 +175,7 @@ describe('law 2: a body without a spool goes into the store while it comes in', 
 
   it('of nobody knows what size, which turns out larger than the cache, is streamed and not stored', async () => {
     await published({ compression: 'zstd', fileFields: false }, { contentLength: 'chunked' });
-    await start(undefined, { settings: { maxBodySize: 2_000_000 } });
+    await start(undefined, { settings: { maxSize: 2_000_000 } });
     expectWhole(await nar());
     await expectNothingStored();
   });

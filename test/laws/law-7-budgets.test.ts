@@ -120,7 +120,7 @@ describe('law 7: budgets hold over the whole process', () => {
   });
 
   it('a body that must be decoded while it passes unsaved is pushed back where the decoder has no room', async () => {
-    await start({ settings: { maxBodySize: 1000, bufferLimit: 1_000_000 } });
+    await start({ settings: { maxSize: 1000, bufferLimit: 1_000_000 } });
     const [path] = await several(1, { size: 1_200_000, fileFields: false, compression: 'zstd' });
     if (path === undefined) throw new Error('There is one path');
     publish(upstream, path);
@@ -163,7 +163,7 @@ describe('law 7: a body larger than the cache is streamed, never stored', () => 
     ['by the size of its NAR', { fileFields: false }, 'chunked'],
     ['by its bytes as they come', { fileFields: false, compression: 'zstd' }, 'chunked'],
   ])('known %s', async (_, options, contentLength) => {
-    await start({ settings: { maxBodySize: 1_000_000 } });
+    await start({ settings: { maxSize: 1_000_000 } });
     const path = await signedPath({ size: 1_200_000, ...options });
     publish(upstream, path, { contentLength });
     const key = await servedKey(snowcap, path);

@@ -269,7 +269,7 @@ describe('a large NAR that is not stored', () => {
     const upstreams = [upstream.url.replace('//', '//user:secret@')];
     await start(1_000_000, {
       upstreams,
-      settings: { delivery: 'redirect', fillBeforeRedirect: 1_000_000, maxBodySize: 1_200_000 },
+      settings: { delivery: 'redirect', fillBeforeRedirect: 1_000_000, maxSize: 1_200_000 },
     });
     const [path, key] = await known({ size: 1_500_000 });
     const one = await download(at(key));

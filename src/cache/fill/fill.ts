@@ -232,7 +232,7 @@ export class Fill {
   }
 
   #unfit(size: number | null): string | null {
-    const { maxBodySize } = this.#context.services.settings;
-    return size !== null && size > maxBodySize ? `larger than the budget of ${maxBodySize} bytes` : null;
+    const { maxSize } = this.#context.services.settings;
+    return size !== null && size > maxSize ? `larger than the budget of ${maxSize} bytes` : null;
   }
 }

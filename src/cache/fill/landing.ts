@@ -125,13 +125,13 @@ export class Landing {
   async #receive(): Promise<void> {
     const { flight } = this;
     const { room, verifier, cancel } = this.#parts;
-    const { maxBodySize } = this.#context.services.settings;
+    const { maxSize } = this.#context.services.settings;
     for await (const chunk of this.#wholeBody()) {
       cancel.signal.throwIfAborted();
       if (flight.written + chunk.length > room.bytes) {
         throw new BodyMismatchError('size', `${this.#key} is larger than any encoding of its NAR`);
       }
-      if (flight.written + chunk.length > maxBodySize) room.abort(tooLarge(maxBodySize));
+      if (flight.written + chunk.length > maxSize) room.abort(tooLarge(maxSize));
       const checked = verifier.push(chunk);
       checked.catch(() => undefined);
       // The slower of the readers and the store sets the pace, where there is no spool between them.
@@ -162,8 +162,8 @@ export class Landing {
     const { claim, room } = this.#parts;
     const { platform, settings } = this.#context.services;
     // Nobody could tell before: neither a FileSize nor a Content-Length was given.
-    if (verified.fileSize > settings.maxBodySize) {
-      const why = tooLarge(settings.maxBodySize);
+    if (verified.fileSize > settings.maxSize) {
+      const why = tooLarge(settings.maxSize);
       room.abort(why);
       return { kind: 'unsaved', why: why.message, again: false };
     }

@@ -1,5 +1,4 @@
-import { createIndex, type MetadataStoreOptions } from '../index-store.ts';
-import type { IndexStore } from '../index-store.ts';
+import { createIndex, type IndexStore, type MetadataStoreOptions } from '../index-store.ts';
 import type { Row } from '../rows.ts';
 import { createUpkeep } from '../upkeep.ts';
 import type { SqliteExecutor, SqliteStatement } from './executor.ts';

@@ -60,7 +60,11 @@ const facts = {
   recordedAt: value('recordedAt'),
 };
 
-const columnsOfFacts = (Object.keys(facts) as readonly (keyof typeof facts)[]).map((column) => ({
+const FACTS: readonly (keyof typeof facts)[] = [
+  ...(['narId', 'storePath', 'narHash', 'narSize', 'references', 'deriver', 'ca'] as const),
+  ...(['signatures', 'justification', 'justifiedBy', 'extra', 'origin', 'recordedAt'] as const),
+];
+const columnsOfFacts = FACTS.map((column) => ({
   name: sql.identifier(paths[column].name),
   value: facts[column],
 }));
