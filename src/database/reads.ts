@@ -20,8 +20,6 @@ export interface ReadingDialect {
   readonly listed: SQL;
   /** Sums two columns of integers as an integer, 0 over no rows. */
   sum(column: Column): SQL;
-  /** What allows a recursive query any depth: before it, and after its last `select`. */
-  readonly anyDepth?: { readonly before: SQL; readonly hint: SQL };
 }
 
 /** The statements that read the index. */
@@ -40,7 +38,7 @@ export interface IndexReads {
 
 export function indexReads(tables: IndexTables, dialect: ReadingDialect): IndexReads {
   const { storeHashes, nars, paths, referenceEdges, sizeCounters } = tables;
-  const { compile, listed, sum, anyDepth = { before: sql``, hint: sql`` } } = dialect;
+  const { compile, listed, sum } = dialect;
   const pathColumns = pathColumnsOf(paths, sql`${storeHashes.hash}`);
   const narColumns = narColumnsOf(nars);
   return {
@@ -75,14 +73,14 @@ export function indexReads(tables: IndexTables, dialect: ReadingDialect): IndexR
         where ${storeHashes.hash} = ${value('hash')}`,
     ),
     selectClosure: compile(
-      sql`${anyDepth.before}with recursive closure(id) as (
+      sql`with recursive closure(id) as (
           select ${storeHashes.id} from ${storeHashes}
             where ${storeHashes.hash} in (select listed.value from ${listed})
           union
           select ${referenceEdges.reference} from closure
             join ${referenceEdges} on ${referenceEdges.referrer} = closure.id
         )
-        select ${anyDepth.hint}${storeHashes.hash} as hash from closure
+        select ${storeHashes.hash} as hash from closure
           join ${storeHashes} on ${storeHashes.id} = closure.id`,
     ),
     selectTotals: compile(

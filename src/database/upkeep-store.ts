@@ -34,13 +34,13 @@ export interface UpkeepStore {
    * From evicting back to present, those of these that a pin or a retained pushed path keeps by now: a pin or a push
    * writes first and looks afterwards, as an eviction does, so that at least one of the two sees the other.
    *
-   * @returns the keys of those that stay
+   * @returns the keys of those that are present now at that generation
    */
   spareEvicting(nars: readonly NarAtGeneration[], now: number): Promise<readonly string[]>;
 
   /**
    * From evicting to absent, each of these whose generation is still the one given: their bodies are gone. Counters
-   * follow. @returns the keys of those that were changed
+   * follow. @returns the keys of those that are absent now at that generation
    */
   finishEvicting(nars: readonly NarAtGeneration[]): Promise<readonly string[]>;
 

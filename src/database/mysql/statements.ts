@@ -1,10 +1,11 @@
-import { sql } from 'drizzle-orm';
-import { MySqlDialect } from 'drizzle-orm/mysql-core';
-import { type Compiled, compilerOf, value } from '../compile.ts';
+import { type SQL, sql } from 'drizzle-orm';
+import { type Compiled, value } from '../compile.ts';
 import { APPLIED } from '../migrations.ts';
+import { rankOf } from '../rank.ts';
 import { type IndexReads, indexReads, narColumnsOf } from '../reads.ts';
 import type { NarValues, PathValues } from '../rows.ts';
 import { COUNTER_SHARDS } from '../tables.ts';
+import { compile, listed } from './compile.ts';
 import * as tables from './schema.ts';
 
 /**
@@ -15,16 +16,6 @@ import * as tables from './schema.ts';
  *
  * `insert ignore` would also ignore values that do not fit: an update that changes nothing stands in its place.
  */
-const compile = compilerOf(new MySqlDialect());
-
-/** The strings of a JSON array as a table `listed`, in the collation of the columns, whatever the server's is. */
-function listed(name: string) {
-  return sql`(
-    select convert(item.value using utf8mb4) collate utf8mb4_bin as value
-      from json_table(${value(name)}, '$[*]' columns (value varchar(512) path '$')) as item
-  ) as listed`;
-}
-
 const narPage = sql`select ${narColumnsOf(tables.nars)} from nars`;
 const afterId = sql`nars.id > ${value('after')} order by nars.id limit ${value('limit')}`;
 
@@ -33,11 +24,6 @@ export const reads: IndexReads = {
     compile,
     listed: listed('hashes'),
     sum: (column) => sql`cast(coalesce(sum(${column}), 0) as signed)`,
-    // Both stop at 1000 steps by themselves, MariaDB without an error. Each takes the other's way for a comment.
-    anyDepth: {
-      before: sql`/*M!100600 set statement max_recursive_iterations = 4294967295 for */ `,
-      hint: sql`/*+ set_var(cte_max_recursion_depth = 4294967295) */ `,
-    },
   }),
   // There are no partial indexes: each half is in the order of `nars_unverified`.
   selectUnverified: compile(sql`
@@ -47,9 +33,9 @@ export const reads: IndexReads = {
 };
 
 export const insertNar: Compiled<keyof NarValues> = compile(sql`
-  insert into nars (\`key\`, compression, file_hash, file_size, source_upstream, source_url)
+  insert into nars (\`key\`, compression, file_hash, file_size, source_upstream, source_url, pushed)
     values (${value('key')}, ${value('compression')}, ${value('fileHash')}, ${value('fileSize')},
-      ${value('sourceUpstream')}, ${value('sourceUrl')})
+      ${value('sourceUpstream')}, ${value('sourceUrl')}, ${value('pushed')})
     on duplicate key update id = id`);
 
 /** Graph nodes for those of a JSON array of hashes that have none yet; the others are not locked. */
@@ -65,7 +51,7 @@ type PathValue = keyof PathValues | 'key';
 const nodeId = sql`(select store_hashes.id from store_hashes where store_hashes.hash = ${value('hash')})`;
 const narId = sql`(select nars.id from nars where nars.\`key\` = ${value('key')})`;
 
-/** The path's node and its NAR must be there. */
+/** The path's node and its NAR must be there. Not `insert … select`: that locks the numbering of the whole table. */
 export const insertPath: Compiled<PathValue> = compile(sql`
   insert into paths (node_id, nar_id, store_path, nar_hash, nar_size, \`references\`, deriver, ca, signatures, extra,
       justification, justified_by, origin, recorded_at)
@@ -73,6 +59,11 @@ export const insertPath: Compiled<PathValue> = compile(sql`
       ${value('references')}, ${value('deriver')}, ${value('ca')}, ${value('signatures')}, ${value('extra')},
       ${value('justification')}, ${value('justifiedBy')}, ${value('origin')}, ${value('recordedAt')})
     on duplicate key update id = id`);
+
+/** After an insertion in the same transaction. */
+export const deleteBannedPath: Compiled<'hash'> = compile(sql`
+  delete from paths where node_id = ${nodeId}
+    and exists (select 1 from bans where bans.hash = ${value('hash')})`);
 
 const isAtRevision = sql`node_id = ${nodeId} and revision = ${value('atRevision')}`;
 
@@ -139,10 +130,14 @@ export const countPresent: Compiled<'key' | 'fileSize'> = compile(sql`
       present_nars = present_nars + 1 - (select count(*) from nars where ${isKey} and ${isStored})
     where ${isCounterOf(sql`${isKey} and ${isNotQuarantined}`)}`);
 
-export const updatePresent: Compiled<'key' | 'fileHash' | 'fileSize' | 'verification' | 'at'> = compile(sql`
+/** Assignments are made in their order: accesses are counted by the recorded access from before. */
+export const updatePresent: Compiled<'key' | 'fileHash' | 'fileSize' | 'verification' | 'at' | 'interval'> =
+  compile(sql`
   update nars set file_hash = ${value('fileHash')}, file_size = ${value('fileSize')},
       verification = ${value('verification')}, generation = generation + 1,
-      last_access = greatest(last_access, ${value('at')}), state = 'present'
+      accesses = accesses + (${value('at')} > last_access + ${value('interval')}),
+      last_access = greatest(last_access, ${value('at')}),
+      evict_rank = ${rankOf(sql`last_access`, sql`accesses`, sql`file_size`)}, state = 'present'
     where ${isKey} and ${isNotQuarantined}`);
 
 /** After `updatePresent` in the same transaction; no row for a NAR that is unknown or quarantined. */
@@ -170,17 +165,24 @@ export const updateVerified: Compiled<'key' | 'generation'> = compile(
   sql`update nars set verification = 'nar' where ${atGeneration}`,
 );
 
-/** Accesses as a JSON array of pairs of key and milliseconds. */
+/**
+ * Accesses as a JSON array of pairs of key and milliseconds. What is written is worked out first: the assignments of an
+ * update of several tables have no order. An access that was recorded meanwhile stays.
+ */
 export const updateAccesses: Compiled<'accesses' | 'interval'> = compile(sql`
-  update (
-    select convert(item.name using utf8mb4) collate utf8mb4_bin as name, max(item.at) as at
-      from json_table(${value('accesses')}, '$[*]'
-        columns (name varchar(512) path '$[0]', at bigint path '$[1]')) as item
-      group by 1 order by 1
-  ) as accesses
-  join nars on nars.\`key\` = accesses.name
-  set nars.last_access = accesses.at
-  where accesses.at > nars.last_access + ${value('interval')}`);
+  update nars as target join (
+    select distinct nars.id as id, nars.last_access as before_it, told.at as at, nars.accesses + 1 as accesses,
+        ${rankOf(sql`told.at`, sql`(nars.accesses + 1)`, sql`coalesce(nars.file_size, 0)`)} as evict_rank
+      from (
+        select convert(item.name using utf8mb4) collate utf8mb4_bin as name, max(item.at) as at
+          from json_table(${value('accesses')}, '$[*]'
+            columns (name varchar(512) path '$[0]', at bigint path '$[1]')) as item
+          group by 1
+      ) as told
+      join nars on nars.\`key\` = told.name
+      where told.at > nars.last_access + ${value('interval')} order by 1
+  ) as due on due.id = target.id and due.before_it = target.last_access
+  set target.last_access = due.at, target.accesses = due.accesses, target.evict_rank = due.evict_rank`);
 
 /** Milliseconds since the epoch by the clock of the database. */
 const now = sql`(timestampdiff(microsecond, '1970-01-01', utc_timestamp(3)) div 1000)`;

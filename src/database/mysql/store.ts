@@ -3,6 +3,7 @@ import { openServerStore, type ServerStoreOptions } from '../server-store.ts';
 import { mysqlConnectionOf } from './connection.ts';
 import { type MysqlClientOptions, mysqlExecutor } from './executor.ts';
 import * as statements from './statements.ts';
+import { mysqlUpkeep, selectBan } from './upkeep.ts';
 
 export interface MysqlStoreOptions extends MysqlClientOptions, Omit<ServerStoreOptions, 'description'> {}
 
@@ -24,6 +25,7 @@ export async function createMysqlStore(options: MysqlStoreOptions): Promise<Inde
           statements.insertNodes(values),
           statements.insertNar(values),
           statements.insertPath(values),
+          statements.deleteBannedPath(values),
           statements.insertEdges(values),
           reads.selectPath(values),
         ),
@@ -34,10 +36,12 @@ export async function createMysqlStore(options: MysqlStoreOptions): Promise<Inde
           // Before the insertion, whose row could have just this revision.
           statements.updatePath(values),
           statements.insertPath(values),
+          statements.deleteBannedPath(values),
           statements.deleteEdges(values),
           statements.insertEdges(values),
           reads.selectPath(values),
         ),
+      getBan: (values) => run(selectBan(values)),
       rejustifyPath: (values) => run(statements.updateJustification(values)),
       markPresent: (values) =>
         run(
@@ -60,7 +64,7 @@ export async function createMysqlStore(options: MysqlStoreOptions): Promise<Inde
       touch: (values) => run(statements.updateAccesses(values)),
       references: (values) => run(reads.selectReferences(values)),
       closure: (values) => run(reads.selectClosure(values)),
-      totals: () => run(reads.selectTotals({})),
+      ...mysqlUpkeep({ run }),
       takeLease: (values) => run(statements.takeLease(values), statements.selectLease(values)),
       extendLease: (values) => run(statements.extendLease(values)),
       releaseLease: (values) => run(statements.releaseLease(values)),

@@ -2,6 +2,7 @@ import { sql } from 'drizzle-orm';
 import { PgDialect } from 'drizzle-orm/pg-core';
 import { type Compiled, compilerOf, value } from '../compile.ts';
 import { APPLIED } from '../migrations.ts';
+import { rankOf } from '../rank.ts';
 import { type IndexReads, indexReads, narColumnsOf, pathColumnsOf } from '../reads.ts';
 import type { NarValues, PathValues } from '../rows.ts';
 import { COUNTER_SHARDS } from '../tables.ts';
@@ -43,9 +44,9 @@ const needed = sql`
     select id, hash from made_nodes union all select id, hash from needed where id is not null
   ),
   made_nar as (
-    insert into nars (key, compression, file_hash, file_size, source_upstream, source_url)
+    insert into nars (key, compression, file_hash, file_size, source_upstream, source_url, pushed)
       select ${text('key')}, ${text('compression')}, ${text('fileHash')}, ${whole('fileSize')},
-          ${text('sourceUpstream')}, ${text('sourceUrl')}
+          ${text('sourceUpstream')}, ${text('sourceUrl')}, ${whole('pushed')}
         where not exists (select 1 from nars where nars.key = ${value('key')})
       on conflict (key) do nothing returning *
   ),
@@ -63,12 +64,13 @@ const facts = sql`${text('storePath')}, ${text('narHash')}, ${whole('narSize')},
 const factColumns = sql`store_path, nar_hash, nar_size, "references", deriver, ca, signatures, extra, justification,
   justified_by, origin, recorded_at`;
 
-/** The path if it is not there; nothing where node or NAR could not be seen. */
+/** The path if it is not there; nothing where it is banned, or where node or NAR could not be seen. */
 const madePath = sql`
   made_path as (
     insert into paths (node_id, nar_id, ${factColumns})
       select node.node_id, node.nar_id, ${facts} from node
         where not exists (select 1 from paths as known where known.node_id = node.node_id)
+          and not exists (select 1 from bans where bans.hash = ${value('hash')})
       on conflict (node_id) do nothing returning *
   )`;
 
@@ -138,8 +140,13 @@ const shard = sql`(nar.id % ${sql.raw(String(COUNTER_SHARDS))})`;
 const countedBytes = sql`case when nar.${isStored} then coalesce(nar.file_size, 0) else 0 end`;
 const countedNars = sql`case when nar.${isStored} then 1 else 0 end`;
 
+const latestAccess = sql`greatest(nars.last_access, ${whole('at')})`;
+const accessesWithThis = sql`(nars.accesses
+    + case when ${whole('at')} > nars.last_access + ${whole('interval')} then 1 else 0 end)`;
+
 /** Gives the new generation; no row for a NAR that is unknown or quarantined. */
-export const updatePresent: Compiled<'key' | 'fileHash' | 'fileSize' | 'verification' | 'at'> = compile(sql`
+export const updatePresent: Compiled<'key' | 'fileHash' | 'fileSize' | 'verification' | 'at' | 'interval'> =
+  compile(sql`
   with nar as materialized (
     select id, state, file_size from nars where key = ${value('key')} and state <> 'quarantined'
       for no key update
@@ -151,7 +158,8 @@ export const updatePresent: Compiled<'key' | 'fileHash' | 'fileSize' | 'verifica
   )
   update nars set file_hash = ${value('fileHash')}, file_size = ${whole('fileSize')},
       verification = ${value('verification')}, state = 'present', generation = nars.generation + 1,
-      last_access = greatest(nars.last_access, ${whole('at')})
+      last_access = ${latestAccess}, accesses = ${accessesWithThis},
+      evict_rank = ${rankOf(latestAccess, accessesWithThis, whole('fileSize'))}
     from nar where nars.id = nar.id returning nars.generation`);
 
 const countOut = sql`
@@ -194,7 +202,9 @@ export const updateAccesses: Compiled<'accesses' | 'interval'> = compile(sql`
       where accesses.at > nars.last_access + ${whole('interval')}
       order by nars.id for no key update of nars
   )
-  update nars set last_access = due.at from due where nars.id = due.id`);
+  update nars set last_access = due.at, accesses = nars.accesses + 1,
+      evict_rank = ${rankOf(sql`due.at`, sql`(nars.accesses + 1)`, sql`coalesce(nars.file_size, 0)`)}
+    from due where nars.id = due.id`);
 
 /** Milliseconds since the epoch by the clock of the database. */
 const now = sql`(extract(epoch from clock_timestamp()) * 1000)::bigint`;

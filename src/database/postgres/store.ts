@@ -4,6 +4,7 @@ import { openServerStore, type ServerStoreOptions } from '../server-store.ts';
 import type { PostgresClientOptions } from './client.ts';
 import { postgresExecutor } from './executor.ts';
 import * as statements from './statements.ts';
+import { postgresUpkeep, selectBan } from './upkeep.ts';
 
 export interface PostgresStoreOptions
   extends PostgresClientOptions, Omit<ServerStoreOptions, 'description'> {}
@@ -25,6 +26,7 @@ export async function createPostgresStore(options: PostgresStoreOptions): Promis
       getNar: (values) => execute(reads.selectNar(values)),
       recordPath: (values) => execute(statements.recordPath(values)),
       replacePath: (values) => execute(statements.replacePath(values)),
+      getBan: (values) => execute(selectBan(values)),
       rejustifyPath: (values) => execute(statements.updateJustification(values)),
       markPresent: (values) => execute(statements.updatePresent(values)),
       markAbsent: (values) => execute(statements.updateAbsent(values)),
@@ -35,7 +37,7 @@ export async function createPostgresStore(options: PostgresStoreOptions): Promis
       touch: (values) => execute(statements.updateAccesses(values)),
       references: (values) => execute(reads.selectReferences(values)),
       closure: (values) => execute(reads.selectClosure(values)),
-      totals: () => execute(reads.selectTotals({})),
+      ...postgresUpkeep({ execute }),
       takeLease: (values) => execute(statements.takeLease(values)),
       extendLease: (values) => execute(statements.extendLease(values)),
       releaseLease: (values) => execute(statements.releaseLease(values)),

@@ -45,7 +45,15 @@ const selectSeenEvicting: Compiled<'seen'> = compile(sql`
 
 const updateSpared: Compiled<'nars' | 'now'> = compile(sql`
   update nars set state = 'present' from ${given}
-    where ${isGiven} and (${isPinned} or ${isReferred}) returning nars.key as key`);
+    where ${isGiven} and (${isPinned} or ${isReferred})`);
+
+/** Those given that are in that state now, also where an attempt before has changed them. */
+const selectGiven = (state: SQL): Compiled<'nars'> =>
+  compile(sql`
+    select nars.key as key from ${given} cross join nars
+      where nars.key = given.key and nars.generation = given.generation and nars.state = ${state}`);
+const selectSpared = selectGiven(sql`'present'`);
+const selectFinished = selectGiven(sql`'absent'`);
 
 const countFinished: Compiled<'nars'> = compile(sql`
   update size_counters set present_bytes = present_bytes - gone.bytes, present_nars = present_nars - gone.nars
@@ -55,7 +63,7 @@ const countFinished: Compiled<'nars'> = compile(sql`
     ) as gone where size_counters.shard = gone.shard`);
 
 const updateFinished: Compiled<'nars'> = compile(sql`
-  update nars set state = 'absent' from ${given} where ${isGiven} returning nars.key as key`);
+  update nars set state = 'absent' from ${given} where ${isGiven}`);
 
 const updateObtainable: Compiled<'key' | 'sourceUpstream' | 'sourceUrl'> = compile(sql`
   update nars set pushed = 0, source_upstream = coalesce(source_upstream, ${value('sourceUpstream')}),
@@ -161,8 +169,8 @@ export function sqliteUpkeep(executor: SqliteExecutor): UpkeepQueries {
   return {
     listEvictable: (values) => one(reads.selectEvictable(values)),
     markEvicting: (values) => lastOf(updateEvicting(values), selectSeenEvicting(values)),
-    spareEvicting: (values) => one(updateSpared(values)),
-    finishEvicting: (values) => lastOf(countFinished(values), updateFinished(values)),
+    spareEvicting: (values) => lastOf(updateSpared(values), selectSpared(values)),
+    finishEvicting: (values) => lastOf(countFinished(values), updateFinished(values), selectFinished(values)),
     listEvicting: (values) => one(reads.selectEvicting(values)),
     markObtainable: (values) => one(updateObtainable(values)),
     putPin: (values) =>

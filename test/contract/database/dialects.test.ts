@@ -1,5 +1,5 @@
 import { afterAll, describe } from 'vitest';
-import type { MetadataStore } from '../../../src/database/metadata-store.ts';
+import type { IndexStore } from '../../../src/database/index-store.ts';
 import { createSqliteStore } from '../../../src/database/sqlite/node.ts';
 import { mysqlMissing, startMysql } from '../../support/mysql-server.ts';
 import { postgresMissing, startPostgres } from '../../support/postgres-server.ts';
@@ -26,7 +26,7 @@ type Operation = (...args: readonly unknown[]) => Promise<unknown>;
  * One index that is several: does everything in each, and fails where they answer differently. Errors count by
  * their class only.
  */
-function together(stores: ReadonlyMap<string, MetadataStore>): MetadataStore {
+function together(stores: ReadonlyMap<string, IndexStore>): IndexStore {
   const [first] = stores.values();
   if (first === undefined) throw new Error('No store was given');
   return new Proxy(first, {

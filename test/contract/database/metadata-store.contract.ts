@@ -1,10 +1,13 @@
 import { describe } from 'vitest';
-import type { MetadataStore } from '../../../src/database/metadata-store.ts';
+import type { IndexStore } from '../../../src/database/index-store.ts';
 import { testConcurrency } from './concurrency.contract.ts';
 import { testGraph } from './graph.contract.ts';
 import { testModel } from './model.contract.ts';
 import { testNars } from './nars.contract.ts';
 import { testPaths } from './paths.contract.ts';
+import { testBans, testPins } from './pins.contract.ts';
+import { testEviction } from './eviction.contract.ts';
+import { testSweeps } from './sweeps.contract.ts';
 
 /** A driver as the suite sees it. */
 export interface MetadataStoreSubject {
@@ -17,7 +20,7 @@ export interface MetadataStoreSubject {
 
 export interface IndexPlace {
   /** A handle on the index; all handles of one place share its contents. */
-  open(): Promise<MetadataStore>;
+  open(): Promise<IndexStore>;
   /** Removes it, when all handles are closed. */
   remove(): Promise<void>;
 }
@@ -28,6 +31,10 @@ export function testMetadataStore(subject: MetadataStoreSubject): void {
     testPaths(subject);
     testNars(subject);
     testGraph(subject);
+    testEviction(subject);
+    testPins(subject);
+    testBans(subject);
+    testSweeps(subject);
     testConcurrency(subject);
     testModel(subject);
   });

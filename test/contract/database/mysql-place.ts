@@ -7,9 +7,17 @@ import type { ServerPlace } from './server-subject.ts';
 const MIGRATIONS = migrationsFor('mysql');
 
 const EMPTY = [
-  ...['reference_edges', 'paths', 'nars', 'store_hashes', 'leases', 'meta'].map(
-    (table) => `delete from ${table}`,
-  ),
+  ...[
+    'pinned_paths',
+    'pins',
+    'bans',
+    'reference_edges',
+    'paths',
+    'nars',
+    'store_hashes',
+    'leases',
+    'meta',
+  ].map((table) => `delete from ${table}`),
   'update size_counters set present_bytes = 0, present_nars = 0',
 ];
 

@@ -7,7 +7,7 @@ import type { ServerPlace } from './server-subject.ts';
 const MIGRATIONS = migrationsFor('postgres');
 
 const EMPTY = `
-  truncate leases, meta, nars, paths, reference_edges, store_hashes restart identity;
+  truncate bans, leases, meta, nars, paths, pinned_paths, pins, reference_edges, store_hashes restart identity;
   update size_counters set present_bytes = 0, present_nars = 0`;
 
 /**
