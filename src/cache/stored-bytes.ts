@@ -18,6 +18,12 @@ export async function storedBytes(
   return blob.body.kind === 'bytes' ? blob.body.bytes : await collect(blob.body.stream, limit, key);
 }
 
+/** Whether both are the same bytes; nothing is the same as nothing alone. */
+export function sameBytes(left: Uint8Array | null, right: Uint8Array | null): boolean {
+  if (left === null || right === null) return left === right;
+  return left.length === right.length && left.every((byte, at) => byte === right[at]);
+}
+
 /** A body as a stream, whichever way it is there. It must be read to its end or left. */
 export function streamOfBody(body: BlobBody): ByteStream {
   return body.kind === 'bytes' ? streamOf(body.bytes) : body.stream;

@@ -1,14 +1,14 @@
 import type { NarWithPaths } from '../../database/metadata-store.ts';
-import { type Compression, DecompressionError, isCompression } from '../../nar/decompress.ts';
+import { isCompression } from '../../nar/decompress.ts';
 import { createSha256 } from '../../nar/sha256.ts';
 import type { BlobInfo } from '../../storage/blob-store.ts';
-import { type ByteStream, leave, streamOf } from '../../stream/byte-stream.ts';
+import { leave, streamOf } from '../../stream/byte-stream.ts';
 import { tracedAlone } from '../../telemetry/tracing.ts';
-import { BodyMismatchError } from '../errors.ts';
+import type { BodyMismatchError } from '../errors.ts';
 import type { Schedule } from '../schedule.ts';
 import type { CacheServices } from '../services.ts';
-import { assertNar } from './body-verifier.ts';
 import { storeNarInfos } from './commit.ts';
+import { hashing, judgeBody, type Verdict } from './verdict.ts';
 
 /**
  * Checks the NarHash of bodies that were stored by their FileHash only (xz and bzip2 decode slower than they
@@ -45,16 +45,7 @@ export type Verification =
   /** Another body was stored meanwhile: it is to be verified in its turn. */
   | 'changed';
 
-/** What became known of a stored body. */
-type Verdict =
-  | { readonly kind: 'right' }
-  | { readonly kind: 'wrong'; readonly error: BodyMismatchError }
-  /** It cannot be decoded here, which does not prove it wrong. */
-  | { readonly kind: 'unknown'; readonly error: DecompressionError };
-
 const PAGE = 64;
-/** Of a decoder, in bytes: `xz -9` takes half of it. One body is decoded at a time. */
-const MOST_WINDOW = 128 * 1024 * 1024;
 const noop = (): void => undefined;
 
 export function createBackgroundVerification(
@@ -105,7 +96,7 @@ export function createBackgroundVerification(
     const fileHash = createSha256();
     let verdict: Verdict;
     try {
-      verdict = await digest({ key, ...path }, compression, hashing(body, fileHash));
+      verdict = await judgeBody(services, { key, ...path }, compression, hashing(body, fileHash));
     } finally {
       // What reads it may have failed before its first chunk.
       await leave(body);
@@ -119,28 +110,6 @@ export function createBackgroundVerification(
         return 'nothing';
       case 'right':
         return await record(named, stored, fileHash.digest());
-    }
-  }
-
-  /** @throws what the storage throws, and what else says nothing of the body */
-  async function digest(
-    expected: Parameters<typeof assertNar>[0],
-    compression: Compression,
-    body: ByteStream,
-  ): Promise<Verdict> {
-    try {
-      // Where there is little memory, a body that wants a larger window is right by its FileHash only.
-      const limits = { maxOutput: expected.narSize, maxWindow: Math.min(MOST_WINDOW, settings.bufferLimit) };
-      assertNar(expected, await services.digestNar(body, compression, limits));
-      return { kind: 'right' };
-    } catch (error) {
-      if (error instanceof BodyMismatchError) return { kind: 'wrong', error };
-      if (!(error instanceof DecompressionError)) throw error;
-      if (error.reason !== 'corrupt') return { kind: 'unknown', error };
-      const mismatch = new BodyMismatchError('encoding', `${expected.key}: ${error.message}`, {
-        cause: error,
-      });
-      return { kind: 'wrong', error: mismatch };
     }
   }
 
@@ -217,14 +186,4 @@ export function createBackgroundVerification(
       stopping.abort(new Error('This cache is shutting down'));
     },
   };
-}
-
-async function* hashing(
-  stream: ByteStream,
-  hash: ReturnType<typeof createSha256>,
-): AsyncGenerator<Uint8Array, void, void> {
-  for await (const chunk of stream) {
-    hash.update(chunk);
-    yield chunk;
-  }
 }

@@ -1,4 +1,4 @@
-import { type SQL, sql } from 'drizzle-orm';
+import { sql } from 'drizzle-orm';
 import { type Compiled, value } from '../compile.ts';
 import { APPLIED } from '../migrations.ts';
 import { rankOf } from '../rank.ts';

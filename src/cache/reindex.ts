@@ -1,0 +1,131 @@
+import { adoptStored, confirmUpstream } from './adopt-stored.ts';
+import { createBucketTrust, createBucketTrustMemory } from './bucket-trust.ts';
+import { banMirrors, pinMirrors } from './mirrors.ts';
+import { rootKeys } from './root-keys.ts';
+import type { CacheServices } from './services.ts';
+import { createTurns } from './turns.ts';
+
+/** Set while an index is not whole: nothing is evicted then. */
+export const REBUILDING_MARK = 'rebuilding';
+/** The last narinfo that is done. */
+const WATERMARK = 'reindex';
+
+export interface ReindexOptions {
+  /** As `AdoptOptions.allowUnsigned`. */
+  readonly allowUnsigned?: boolean;
+  /** Ask the upstreams which paths they could give again; those count as pushed no longer. @default true */
+  readonly confirm?: boolean;
+  /** Narinfos that are read at once. @default 16 */
+  readonly concurrency?: number;
+  /** Begin anew, where an earlier run did not come to its end. */
+  readonly restart?: boolean;
+  readonly signal?: AbortSignal;
+  /** Called after each page. */
+  readonly onProgress?: (report: ReindexReport) => void;
+}
+
+/** What was found in the bucket so far. Numbers of narinfos, but for the last three. */
+export interface ReindexReport {
+  readonly narInfos: number;
+  readonly adopted: number;
+  readonly known: number;
+  readonly refused: number;
+  readonly withoutNar: number;
+  /** Paths that an upstream has too. */
+  readonly confirmed: number;
+  readonly pins: number;
+  readonly bans: number;
+  /** Bytes of the bodies that were adopted. */
+  readonly bytes: number;
+  /** Why the first of them were refused, or are without a NAR, by hash. */
+  readonly reasons: readonly (readonly [hash: string, reason: string])[];
+}
+
+const PAGE = 200;
+const MOST_REASONS = 100;
+
+/**
+ * Rebuilds the index from the bucket: bans first, so that nothing banned comes back, then every narinfo whose NAR is
+ * there, then pins. Done over an index that has paths already, it adds what is missing. Resumes where a run before it
+ * ended; until it is complete, nothing is evicted (`REBUILDING_MARK`).
+ *
+ * @throws what the storage and the index throw, and the signal's reason; a later run goes on from there
+ */
+export async function reindex(services: CacheServices, options: ReindexOptions = {}): Promise<ReindexReport> {
+  const { storage, upkeep, platform } = services;
+  const { allowUnsigned = false, confirm = true, concurrency = 16, signal, onProgress } = options;
+  const counts = { narInfos: 0, adopted: 0, known: 0, refused: 0, withoutNar: 0, confirmed: 0, bytes: 0 };
+  const mirrored = { pins: 0, bans: 0 };
+  const reasons: (readonly [string, string])[] = [];
+  const report = (): ReindexReport => ({ ...counts, ...mirrored, reasons: [...reasons] });
+  const note = (hash: string, reason: string): void => {
+    if (reasons.length < MOST_REASONS) reasons.push([hash, reason]);
+  };
+
+  await platform.checkpoint?.('reindex:begin');
+  await upkeep.setMark(REBUILDING_MARK, String(platform.clock.now()));
+  for await (const ban of banMirrors(storage)) {
+    await upkeep.banPath(ban);
+    mirrored.bans += 1;
+  }
+  const trust = createBucketTrust(services, createBucketTrustMemory());
+  const adopting = { allowUnsigned, bucketIsTrusted: await trust.isCurrent() };
+  const turns = createTurns(concurrency);
+
+  async function adopt(hash: string): Promise<void> {
+    signal?.throwIfAborted();
+    const adopted = await adoptStored(services, hash, adopting);
+    counts.narInfos += 1;
+    switch (adopted.kind) {
+      case 'adopted':
+      case 'known': {
+        counts[adopted.kind] += 1;
+        const { nar } = adopted.known;
+        if (adopted.kind === 'adopted') counts.bytes += nar.fileSize ?? 0;
+        if (!confirm || nar.source !== null) return;
+        if (await confirmUpstream(services, adopted.known)) counts.confirmed += 1;
+        return;
+      }
+      case 'refused':
+        counts.refused += 1;
+        note(hash, adopted.reason);
+        return;
+      case 'without NAR':
+        counts.withoutNar += 1;
+        note(hash, adopted.reason);
+        return;
+      case 'gone':
+    }
+  }
+
+  async function adoptPage(page: readonly string[]): Promise<void> {
+    await Promise.all(page.map((hash) => turns.take(() => adopt(hash))));
+    const last = page.at(-1);
+    if (last !== undefined) await upkeep.setMark(WATERMARK, `${last}${SUFFIX}`);
+    onProgress?.(report());
+  }
+
+  const watermark = options.restart === true ? null : await upkeep.getMark(WATERMARK);
+  let page: string[] = [];
+  for await (const { key } of rootKeys(storage, watermark ?? undefined)) {
+    if (!key.endsWith(SUFFIX)) continue;
+    page.push(key.slice(0, -SUFFIX.length));
+    if (page.length < PAGE) continue;
+    await adoptPage(page);
+    page = [];
+  }
+  await adoptPage(page);
+  for await (const pin of pinMirrors(storage)) {
+    await upkeep.putPin(pin);
+    mirrored.pins += 1;
+  }
+  await platform.checkpoint?.('reindex:end');
+  await upkeep.setMark(WATERMARK, null);
+  await upkeep.setMark(REBUILDING_MARK, null);
+  const done = report();
+  const { reasons: _, ...figures } = done;
+  platform.logger.info('The index was rebuilt from the bucket', figures);
+  return done;
+}
+
+const SUFFIX = '.narinfo';

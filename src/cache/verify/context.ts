@@ -1,0 +1,43 @@
+import type { BackgroundVerification } from '../fill/background-verification.ts';
+import type { CacheServices } from '../services.ts';
+import type { Turns } from '../turns.ts';
+import type { Findings, FindingKind } from './report.ts';
+
+/** What the parts of a verification share. */
+export interface VerifyContext {
+  readonly services: CacheServices;
+  readonly verification: Pick<BackgroundVerification, 'verify' | 'remove'>;
+  readonly findings: Findings;
+  readonly repair: boolean;
+  readonly content: boolean;
+  /** Objects younger than this (milliseconds since the epoch of their writing) may be of writes under way. */
+  readonly olderThan: number;
+  readonly turns: Turns;
+  /** Waits until so many bytes may be read. */
+  pace(bytes: number): Promise<void>;
+  readonly signal: AbortSignal | undefined;
+}
+
+/**
+ * Notes a finding, and puts it right where that is wanted and there is a way.
+ *
+ * @param repair returns whether it was put right; absent where there is no way
+ */
+export async function found(
+  { findings, repair: wanted, services }: VerifyContext,
+  kind: FindingKind,
+  about: string,
+  detail: string,
+  repair?: () => Promise<unknown>,
+): Promise<void> {
+  let repaired = false;
+  if (wanted && repair !== undefined) {
+    try {
+      await services.platform.checkpoint?.('verify:repair');
+      repaired = (await repair()) !== false;
+    } catch (error) {
+      services.platform.logger.error('A finding could not be put right', { kind, about, error });
+    }
+  }
+  findings.add({ kind, about, detail, repaired });
+}
