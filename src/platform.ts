@@ -62,4 +62,11 @@ export type BackgroundJob =
   /** Download and store the NAR of this key. */
   | { readonly kind: 'fill'; readonly key: string }
   /** Check the NarHash of the stored NAR of this key. */
-  | { readonly kind: 'verify'; readonly key: string };
+  | { readonly kind: 'verify'; readonly key: string }
+  /** Bring the stored bodies down to their low-water mark, if they are above their limit. */
+  | { readonly kind: 'evict' };
+
+/** What a job is about, for logs; null for one that is about everything. */
+export function keyOfJob(job: BackgroundJob): string | null {
+  return 'key' in job ? job.key : null;
+}

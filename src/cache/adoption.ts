@@ -36,6 +36,8 @@ export function createAdoption(
       throw error;
     });
     if (named === null || named.nar.state === 'present' || named.paths.length === 0) return;
+    // On its way out: an eviction goes on with it.
+    if (named.nar.state === 'evicting') return forget(key);
     platform.logger.info('A stored NAR that the index did not have is adopted', { key });
     verification.schedule(key, () => forget(key));
   }

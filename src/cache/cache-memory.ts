@@ -2,6 +2,8 @@ import type { Platform } from '../platform.ts';
 import { type AdoptionMemory, createAdoptionMemory } from './adoption.ts';
 import { type BucketTrustMemory, createBucketTrustMemory } from './bucket-trust.ts';
 import { type Budget, createBudget } from './budget.ts';
+import { createEvictionMemory, type EvictionMemory } from './evict/evictions.ts';
+import { createKeysInUse, type KeysInUse } from './evict/in-use.ts';
 import { createDistrustMemory, type DistrustMemory } from './fill/sources.ts';
 import { createUnlistableMemory, type UnlistableMemory } from './get-listing.ts';
 import { createNarInfoMemory, type NarInfoMemory } from './get-nar-info.ts';
@@ -30,10 +32,12 @@ export interface CacheMemory {
   readonly unlistable: UnlistableMemory;
   readonly bucketTrust: BucketTrustMemory;
   readonly scheduled: ScheduleMemory;
+  readonly eviction: EvictionMemory;
+  readonly inUse: KeysInUse;
 }
 
 /**
- * How long a share of a budget is believed to be in use, in milliseconds, where a request may end without a word (a
+ * How long a share of a budget, or a stored body, is believed to be in use, in milliseconds, where a request may end without a word (a
  * Worker's client leaves, or its limits are passed: then no `finally` runs). Longer than any transfer takes there.
  */
 const LONGEST_RESERVATION_MS = 15 * 60 * 1000;
@@ -64,5 +68,7 @@ export function createCacheMemory(
     unlistable: createUnlistableMemory(),
     bucketTrust: createBucketTrustMemory(),
     scheduled: createScheduleMemory(),
+    eviction: createEvictionMemory(now()),
+    inUse: createKeysInUse(expiry),
   };
 }

@@ -6,6 +6,8 @@ import type { UpstreamStatus } from '../upstream/upstreams.ts';
 import { createAdoption } from './adoption.ts';
 import { createBucketTrust } from './bucket-trust.ts';
 import { type CacheMemory, createCacheMemory } from './cache-memory.ts';
+import { createEvictions } from './evict/evictions.ts';
+import type { EvictionReport, EvictOptions } from './evict/report.ts';
 import { createBackgroundVerification } from './fill/background-verification.ts';
 import { createFills } from './fill/fills.ts';
 import { createSources } from './fill/sources.ts';
@@ -48,6 +50,13 @@ export interface Cache {
    * @param signal aborted when time runs out: what is unfinished is dropped, and nothing of it is stored
    */
   run(job: BackgroundJob, signal?: AbortSignal): Promise<JobOutcome>;
+  /**
+   * Brings the stored bodies from above their limit down to the low-water mark, in the order of `eviction-order.ts`, and
+   * tells what keeps it from that. One run at a time, over all instances.
+   *
+   * @throws what the index throws: what was done until then is done, and the next run goes on
+   */
+  evict(options?: EvictOptions): Promise<EvictionReport>;
   readiness(): Promise<Readiness>;
   upstreams(): readonly UpstreamStatus[];
   /**
@@ -89,20 +98,45 @@ export function createCache(
   const paths = createPathFinder(services, negative);
   const sources = createSources(services, memory.distrust);
   const schedule = createSchedule(platform, memory.scheduled);
-  const verification = createBackgroundVerification(services, schedule, onPathsChanged, (key) =>
-    narMemory.forget(key),
-  );
+  const recency = createRecency(services, memory.recency);
+  const onRemoved = (key: string): void => narMemory.forget(key);
+  const evictions = createEvictions({
+    services,
+    schedule,
+    inUse: memory.inUse,
+    memory: memory.eviction,
+    flushAccesses: () => recency.flush(),
+    onPathsChanged,
+    onRemoved,
+  });
+  const onStored = (bytes: number): void => evictions.stored(bytes);
+  const verification = createBackgroundVerification(services, schedule, {
+    onPathsChanged,
+    onRemoved,
+    onStored,
+  });
   const adoption = createAdoption(services, verification, memory.adoption);
-  const onPresent = (key: string): void => adoption.known(key);
+  const onPresent = (key: string, bytes: number): void => {
+    adoption.known(key);
+    onStored(bytes);
+  };
   const fills = createFills(
     services,
     { paths, sources, verification, schedule, onPathsChanged, onPresent },
     memory,
   );
   const passage = createPassage({ services, paths, sources, buffers: fills.buffers });
-  const recency = createRecency(services, memory.recency);
   const redirects = createRedirects({ services, paths, sources, fills, passage, schedule });
-  const narParts: GetNarParts = { services, fills, passage, recency, adoption, narMemory, redirects };
+  const narParts: GetNarParts = {
+    services,
+    fills,
+    passage,
+    recency,
+    adoption,
+    narMemory,
+    redirects,
+    inUse: memory.inUse,
+  };
   const listings = createListings({
     services,
     paths,
@@ -123,7 +157,8 @@ export function createCache(
     getNar: (request) => getNar(narParts, request),
     headNar: (key, query) => headNar({ services, paths, sources }, key, query),
     getListing: (hash) => listings.get(hash),
-    run: (job, signal) => runJob({ services, fills, verification }, job, signal),
+    run: (job, signal) => runJob({ services, fills, verification, evictions }, job, signal),
+    evict: (options) => evictions.run(options),
     readiness: () => checkReadiness(services),
     upstreams: () => services.upstreams.status(),
     async isPrepared() {
@@ -140,8 +175,10 @@ export function createCache(
     flush: () => recency.flush(),
     async drain(deadline) {
       verification.stop();
+      evictions.stop();
       await fills.drain(deadline);
       await verification.idle();
+      await evictions.idle();
       await recency.flush();
     },
   };

@@ -1,6 +1,7 @@
 import {
   BannedPathError,
   type NewNar,
+  type NarRecord,
   type NewPath,
   type PathRecord,
   type PathWithNar,
@@ -15,7 +16,7 @@ import { faultOf } from './faults.ts';
 import { derivedKeyOf, narKeyOf, parseDerivedKey } from './nar-key.ts';
 import type { NegativeMemory } from './negative-memory.ts';
 import type { CacheServices } from './services.ts';
-import { storeNarInfo } from './store-nar-info.ts';
+import { storeNarInfoOfPresent } from './store-nar-info.ts';
 import { withOwnSignatures } from './sign.ts';
 import { isStillJustified, judge, unsignedUpstreamsOf } from './trust.ts';
 
@@ -50,7 +51,7 @@ export function createPathFinder(services: CacheServices, negative: NegativeMemo
     const recorded = await indexed('look up a path', () => services.metadata.getPath(hash));
     if (recorded === null) return await askUpstreams(hash, null);
     const usable = await stillUsable(recorded);
-    if (usable !== null) return { kind: 'found', known: usable, from: 'index' };
+    if (usable !== null && !isGone(usable.nar)) return { kind: 'found', known: usable, from: 'index' };
     return await askUpstreams(hash, recorded);
   }
 
@@ -83,16 +84,29 @@ export function createPathFinder(services: CacheServices, negative: NegativeMemo
           negative.add(hash);
           return { kind: 'missing', from: 'upstream' };
         }
-        const usable = await stillUsable(known);
+        const usable = await withSource(await stillUsable(known), result.value);
         if (usable === null) return { kind: 'missing', from: 'upstream' };
         // Its NAR came with another path: the bucket shall have this narinfo too (law 8). Only now: the row may be
         // one that another instance recorded first, which trusts other keys.
         if (usable.nar.state === 'present') {
-          services.platform.defer('store a narinfo', storeNarInfo(services, usable));
+          services.platform.defer('store a narinfo', storeNarInfoOfPresent(services, usable));
         }
         return { kind: 'found', known: usable, from: 'upstream' };
       }
     }
+  }
+
+  /**
+   * A NAR that was pushed here and has gone, and that this upstream has in the very same encoding, can be had again.
+   *
+   * @returns null where the stored one, which another instance has recorded, cannot
+   */
+  async function withSource(usable: PathWithNar | null, { nar }: Offer): Promise<PathWithNar | null> {
+    if (usable === null || usable.nar.source !== null || usable.nar.state === 'present') return usable;
+    const { source } = nar;
+    if (usable.nar.key !== nar.key || source === null) return null;
+    await indexed('record where a NAR can be had', () => services.upkeep.markObtainable(nar.key, source));
+    return { ...usable, nar: { ...usable.nar, source } };
   }
 
   async function accept(offer: NarInfoOffer, outdated: PathWithNar | null): Promise<Acceptance<Offer>> {
@@ -239,6 +253,11 @@ function narOf(info: NarInfo, compression: Compression, key: string, upstream: s
     fileSize: info.fileSize,
     source: { upstream, url: info.url },
   };
+}
+
+/** Nobody is known to have it: only storage had, and has it no more. */
+function isGone({ source, state }: NarRecord): boolean {
+  return source === null && state !== 'present';
 }
 
 function refused<T>(reason: string): Acceptance<T> {

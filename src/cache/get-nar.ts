@@ -1,6 +1,8 @@
 import { isKey, type BlobBody, type ByteRange, resolveRange } from '../storage/blob-store.ts';
+import { type ByteStream, withCleanup } from '../stream/byte-stream.ts';
 import { follows } from '../telemetry/tracing.ts';
 import type { Adoption } from './adoption.ts';
+import type { KeysInUse } from './evict/in-use.ts';
 import type { Fill, FillOpening } from './fill/fill.ts';
 import type { Fills } from './fill/fills.ts';
 import { fromFlight } from './from-flight.ts';
@@ -65,6 +67,7 @@ export interface GetNarParts {
   readonly adoption: Adoption;
   readonly narMemory: NarMemory;
   readonly redirects: Redirects;
+  readonly inUse: KeysInUse;
 }
 
 /** Another process may store, and an eviction remove, between two looks; after these many the body passes unsaved. */
@@ -132,7 +135,19 @@ async function readStored(parts: GetNarParts, { key, range, direct }: NarRequest
   const { size, start, end, body } = stored;
   if (body.kind === 'bytes' && range === undefined) parts.narMemory.set(key, body.bytes);
   used(parts, key);
-  return { kind: 'body', outcome: 'hit', size, range: range === undefined ? null : { start, end }, body };
+  const given = body.kind === 'bytes' ? body : { ...body, stream: inUseWhileRead(parts, key, body.stream) };
+  return {
+    kind: 'body',
+    outcome: 'hit',
+    size,
+    range: range === undefined ? null : { start, end },
+    body: given,
+  };
+}
+
+/** An eviction leaves it alone: a store that is reached over a network may be asked for the rest of it once more. */
+function inUseWhileRead({ inUse }: GetNarParts, key: string, stream: ByteStream): ByteStream {
+  return withCleanup(stream, inUse.hold(key));
 }
 
 function hit(parts: GetNarParts, key: string, range: ByteRange | undefined, whole: Uint8Array): NarAnswer {

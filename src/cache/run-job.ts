@@ -1,7 +1,8 @@
-import type { BackgroundJob } from '../platform.ts';
+import { type BackgroundJob, keyOfJob } from '../platform.ts';
 import { assertKey, InvalidKeyError } from '../storage/blob-store.ts';
 import { tracedAlone } from '../telemetry/tracing.ts';
 import { CacheError } from './errors.ts';
+import type { Evictions } from './evict/evictions.ts';
 import { faultOf } from './faults.ts';
 import type { BackgroundVerification } from './fill/background-verification.ts';
 import type { FillEnd } from './fill/fill.ts';
@@ -20,7 +21,11 @@ export interface RunJobParts {
   readonly services: Pick<CacheServices, 'platform'>;
   readonly fills: Fills;
   readonly verification: Pick<BackgroundVerification, 'verify'>;
+  readonly evictions: Pick<Evictions, 'run'>;
 }
+
+/** A run ends itself before its runtime does: consumers of queues and functions have 15 minutes. In milliseconds. */
+const EVICTION_MS = 10 * 60 * 1000;
 
 /**
  * Does work that no client waits for, and waits for it to be done. Bounded as each of its steps is: a body that stands
@@ -34,21 +39,24 @@ export async function runJob(
   signal?: AbortSignal,
 ): Promise<JobOutcome> {
   const { logger, tracer } = parts.services.platform;
+  const key = keyOfJob(job);
   const work = (): Promise<JobOutcome> => attempt(parts, job, signal);
-  const traced = tracedAlone(tracer, `job ${job.kind}`, { 'snowcap.key': job.key }, work);
+  const traced = tracedAlone(tracer, `job ${job.kind}`, key === null ? {} : { 'snowcap.key': key }, work);
   const outcome = await traced.catch((error: unknown): JobOutcome => {
-    logger.warn('A job failed', { job: job.kind, key: job.key, error });
+    logger.warn('A job failed', { job: job.kind, key, error });
     return { kind: 'later', reason: faultOf(error).message };
   });
-  logger.info('job', { job: job.kind, key: job.key, outcome: outcome.kind, ...reasonOf(outcome) });
+  logger.info('job', { job: job.kind, key, outcome: outcome.kind, ...reasonOf(outcome) });
   return outcome;
 }
 
 async function attempt(
   parts: RunJobParts,
-  { kind, key }: BackgroundJob,
+  job: BackgroundJob,
   signal: AbortSignal | undefined,
 ): Promise<JobOutcome> {
+  if (job.kind === 'evict') return await evicted(parts, job, signal);
+  const { kind, key } = job;
   try {
     assertKey(key);
   } catch (error) {
@@ -106,6 +114,35 @@ async function verified(verification: RunJobParts['verification'], key: string):
       return nothing('there is nothing that could be verified');
     case 'changed':
       return { kind: 'later', reason: 'it was stored anew while it was read' };
+  }
+}
+
+/** What is left when time runs out is another job's, as long as each of them gets on. */
+async function evicted(
+  { services, evictions }: RunJobParts,
+  job: BackgroundJob,
+  signal: AbortSignal | undefined,
+): Promise<JobOutcome> {
+  const options = { budgetMs: EVICTION_MS, ...(signal === undefined ? {} : { signal }) };
+  const { outcome, freed } = await evictions.run(options);
+  switch (outcome) {
+    case 'within_limit':
+    case 'reached':
+    case 'kept':
+      return { kind: 'done' };
+    case 'another_runs':
+      return nothing('another eviction runs');
+    case 'rebuilding':
+      return nothing('the index is being rebuilt');
+    case 'storage_fault':
+      return { kind: 'later', reason: 'the storage deletes nothing' };
+    case 'out_of_time': {
+      const { schedule } = services.platform;
+      const gotOn = Object.values(freed).some(({ nars }) => nars > 0);
+      if (!gotOn || schedule === undefined) return { kind: 'later', reason: 'the time for it is over' };
+      await schedule(job);
+      return { kind: 'done' };
+    }
   }
 }
 

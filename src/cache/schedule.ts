@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache';
-import type { BackgroundJob, Platform } from '../platform.ts';
+import { type BackgroundJob, keyOfJob, type Platform } from '../platform.ts';
 
 /** Long work that is handed over to where nobody waits for it. */
 export interface Schedule {
@@ -29,12 +29,13 @@ export function createSchedule(
   return {
     exists: true,
     add(job) {
-      const name = `${job.kind} ${job.key}`;
+      const key = keyOfJob(job);
+      const name = `${job.kind} ${key ?? ''}`;
       const last = added.get(name);
       if (last !== undefined && clock.now() < last + ONCE_MS) return;
       added.set(name, clock.now());
       const handedOver = schedule(job).then(
-        () => logger.debug('A job was handed over', { job: job.kind, key: job.key }),
+        () => logger.debug('A job was handed over', { job: job.kind, key }),
         (error: unknown) => {
           added.delete(name);
           throw error;

@@ -2,7 +2,7 @@ import type { PathWithNar } from '../database/metadata-store.ts';
 import type { BucketTrust } from './bucket-trust.ts';
 import { rejustify } from './find-path.ts';
 import type { CacheServices } from './services.ts';
-import { storeNarInfo } from './store-nar-info.ts';
+import { storeNarInfoOfPresent } from './store-nar-info.ts';
 import { isStillJustified, unsignedUpstreamsOf } from './trust.ts';
 
 const PAGE = 100;
@@ -57,5 +57,5 @@ export async function withdrawUntrusted(
 async function restoreNarInfo(services: CacheServices, known: PathWithNar): Promise<void> {
   if (known.nar.state !== 'present') return;
   if ((await services.storage.head(`${known.path.hash}.narinfo`)) !== null) return;
-  if ((await services.storage.head(known.nar.key)) !== null) await storeNarInfo(services, known);
+  if ((await services.storage.head(known.nar.key)) !== null) await storeNarInfoOfPresent(services, known);
 }

@@ -103,7 +103,8 @@ export function toReadableStream(stream: ByteStream, length?: number): ReadableS
 
 /**
  * The same stream with work to do exactly once when it is over: at its end, at its error, or when it is
- * left, also when it is left before its first chunk (where the `finally` of a generator would not run).
+ * left, also when it is left before its first chunk (where the `finally` of a generator would not run). It can be read
+ * into a buffer if the stream can.
  *
  * @param cleanup gets the error that ended the stream
  * @param onChunk called with the bytes of each chunk
@@ -141,7 +142,39 @@ export function withCleanup(
       return { done: true, value: undefined };
     },
   };
-  return { [Symbol.asyncIterator]: () => iterator };
+  const watched: ByteStream = { [Symbol.asyncIterator]: () => iterator };
+  return isFillable(stream) ? { ...watched, ...fillingWith(stream, finish, onChunk) } : watched;
+}
+
+/** The same where it is read into its reader's buffer. */
+function fillingWith(
+  stream: FillableStream,
+  finish: (error?: unknown) => void,
+  onChunk: ((bytes: number) => void) | undefined,
+): Pick<FillableStream, 'readInto' | 'leave'> {
+  const count = (bytes: number): number => {
+    if (bytes === 0) finish();
+    else onChunk?.(bytes);
+    return bytes;
+  };
+  const broken = (error: unknown): never => {
+    finish(error);
+    throw error;
+  };
+  return {
+    readInto(target) {
+      try {
+        const bytes = stream.readInto(target);
+        return typeof bytes === 'number' ? count(bytes) : bytes.then(count, broken);
+      } catch (error) {
+        return broken(error);
+      }
+    },
+    async leave() {
+      finish();
+      await stream.leave();
+    },
+  };
 }
 
 /** Leaves a stream unread, so that its source frees what it holds. */

@@ -43,6 +43,9 @@ export const COUNTERS = {
     help: 'Requests to lock services, by what came of them (skipped: the service is left alone after faults)',
     labels: ['operation', 'outcome'],
   },
+  snowcap_eviction_runs_total: { help: 'Evictions by how they ended', labels: ['outcome'] },
+  snowcap_evicted_nars_total: { help: 'NARs evicted, by what they were', labels: ['kind'] },
+  snowcap_evicted_bytes_total: { help: 'Bytes of the NARs evicted, by what they were', labels: ['kind'] },
   snowcap_spans_total: { help: 'Spans of traces, by what became of them', labels: ['result'] },
   snowcap_background_failures_total: { help: 'Deferred work that failed', labels: ['what'] },
 } as const;

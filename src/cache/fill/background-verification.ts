@@ -35,6 +35,15 @@ export interface BackgroundVerification {
   stop(): void;
 }
 
+export interface VerificationEvents {
+  /** The narinfos of these store-path hashes changed. */
+  readonly onPathsChanged: (hashes: readonly string[]) => void;
+  /** The body of this key was removed. */
+  readonly onRemoved: (key: string) => void;
+  /** A body of so many bytes counts from now on. */
+  readonly onStored: (bytes: number) => void;
+}
+
 export type Verification =
   /** It is right, and recorded as such. */
   | 'verified'
@@ -51,8 +60,7 @@ const noop = (): void => undefined;
 export function createBackgroundVerification(
   services: CacheServices,
   handOver: Schedule,
-  onPathsChanged: (hashes: readonly string[]) => void,
-  onRemoved: (key: string) => void,
+  { onPathsChanged, onRemoved, onStored }: VerificationEvents,
 ): BackgroundVerification {
   const { storage, metadata, platform, settings } = services;
   /** In order; with each key what to call where it cannot be verified. */
@@ -128,6 +136,7 @@ export function createBackgroundVerification(
     const present = { fileHash, fileSize: read.size };
     await storeNarInfos({ services, onPathsChanged }, key, present);
     await metadata.markPresent(key, { ...present, verification: 'nar', at: platform.clock.now() });
+    onStored(present.fileSize);
     return 'verified';
   }
 

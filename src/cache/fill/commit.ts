@@ -3,6 +3,7 @@ import type { PutResult } from '../../storage/blob-store.ts';
 import type { Claim } from './claim.ts';
 import type { VerifiedBody } from './body-verifier.ts';
 import type { FillContext } from './fills.ts';
+import { noteMissingBody } from './missing-body.ts';
 import { storeNarInfo } from '../store-nar-info.ts';
 import { isStillJustified, unsignedUpstreamsOf } from '../trust.ts';
 
@@ -13,7 +14,9 @@ export type Committed =
   /** Another writer was first: what it stored is verified before it counts. */
   | { readonly kind: 'second' }
   /** Its key was found to be wrong in the meantime: it was removed again. */
-  | { readonly kind: 'quarantined' };
+  | { readonly kind: 'quarantined' }
+  /** What another writer had stored was evicted in the meantime. */
+  | { readonly kind: 'evicted' };
 
 /**
  * Makes a verified body present: the NAR, then the narinfos of the paths that claim it, then the index row (the order
@@ -28,7 +31,7 @@ export async function commit(
   put: () => Promise<PutResult>,
   verified: VerifiedBody,
 ): Promise<Committed> {
-  const { platform, metadata, settings } = context.services;
+  const { platform, metadata, storage, settings } = context.services;
   const { key } = claim.nar;
   const result = await put();
   if (!result.written && (result.size !== verified.fileSize || claim.expected.fileHash === null)) {
@@ -45,7 +48,13 @@ export async function commit(
     await context.verification.remove(key);
     return { kind: 'quarantined' };
   }
-  context.onPresent(key);
+  if (!result.written && (await storage.head(key)) === null) {
+    // An eviction met the old body: it looks after its last write too, so that one of the two sees this.
+    const known = await metadata.getNar(key, 1);
+    if (known !== null) await noteMissingBody(context, known.nar);
+    return { kind: 'evicted' };
+  }
+  context.onPresent(key, stored.fileSize);
   if (verified.verification === 'file' && settings.verify === 'nar') context.verification.schedule(key);
   return { kind: 'stored' };
 }

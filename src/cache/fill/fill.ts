@@ -6,7 +6,7 @@ import { BodyMismatchError, type CacheError } from '../errors.ts';
 import { faultOf } from '../faults.ts';
 import { createBodyVerifier } from './body-verifier.ts';
 import { type Claim, type ClaimAnswer, findClaim } from './claim.ts';
-import type { FillLock } from './fill-lock.ts';
+import type { WorkLock } from '../work-lock.ts';
 import type { FillContext } from './fills.ts';
 import type { Flight } from './flight.ts';
 import { Landing } from './landing.ts';
@@ -105,7 +105,7 @@ export class Fill {
 
   async #run(known: ClaimAnswer | undefined): Promise<FillEnd> {
     const { services } = this.#context;
-    let lock: FillLock = { kind: 'uncoordinated' };
+    let lock: WorkLock = { kind: 'uncoordinated' };
     try {
       const claimed = known ?? (await findClaim(services, this.#context.paths, this.key));
       switch (claimed.kind) {
@@ -169,7 +169,7 @@ export class Fill {
     return false;
   }
 
-  async #waitForOther({ expected }: Claim): Promise<{ readonly kind: 'stored' } | FillLock> {
+  async #waitForOther({ expected }: Claim): Promise<{ readonly kind: 'stored' } | WorkLock> {
     const { platform, settings } = this.#context.services;
     const waitMs = settings.fillWaitMs;
     if (!isWorthWaiting(expected, waitMs)) return { kind: 'taken' };

@@ -6,7 +6,7 @@ import type { PathFinder } from '../find-path.ts';
 import type { Schedule } from '../schedule.ts';
 import type { CacheServices } from '../services.ts';
 import type { BackgroundVerification } from './background-verification.ts';
-import { createFillLocks, type FillLocks } from './fill-lock.ts';
+import { createWorkLocks, type WorkLocks } from '../work-lock.ts';
 import { Fill, type FillOptions } from './fill.ts';
 import { createTurns, type Turns } from '../turns.ts';
 import type { Sources } from './sources.ts';
@@ -18,7 +18,7 @@ export interface FillContext {
   readonly sources: Sources;
   readonly verification: BackgroundVerification;
   readonly schedule: Schedule;
-  readonly locks: FillLocks;
+  readonly locks: WorkLocks;
   readonly buffers: Budget;
   readonly spoolSpace: Budget;
   /** What is put out of the spool into a store that buffers it, by the bytes that it buffers. */
@@ -26,7 +26,7 @@ export interface FillContext {
   /** The narinfos of these store-path hashes changed: answers in memory are out of date. */
   readonly onPathsChanged: (hashes: readonly string[]) => void;
   /** The index has this key as present now. */
-  readonly onPresent: (key: string) => void;
+  readonly onPresent: (key: string, bytes: number) => void;
   /** `verified`, or the code of the failure. */
   readonly onEnd: (result: string) => void;
   /** The fill is over: later requests start anew. */
@@ -51,7 +51,7 @@ export function createFills(
     FillContext,
     'paths' | 'sources' | 'verification' | 'schedule' | 'onPathsChanged' | 'onPresent'
   >,
-  { buffers, spoolSpace }: Pick<CacheMemory, 'buffers' | 'spoolSpace'>,
+  { buffers, spoolSpace, inUse }: Pick<CacheMemory, 'buffers' | 'spoolSpace' | 'inUse'>,
 ): Fills {
   const { platform } = services;
   const { metrics } = platform;
@@ -61,7 +61,7 @@ export function createFills(
   const context: FillContext = {
     ...parts,
     services,
-    locks: createFillLocks(services),
+    locks: createWorkLocks(services, 'fill:'),
     buffers,
     spoolSpace,
     // Not of the buffers themselves: clients come first there, and these can wait.
@@ -87,6 +87,7 @@ export function createFills(
       if (running !== undefined) return running;
       const fill = new Fill(context, key, options);
       underway.set(key, fill);
+      void fill.done.then(inUse.hold(key));
       metrics.gauge('snowcap_fills_in_flight', underway.size);
       // The last answer may be over before the commit is.
       platform.defer('fill a NAR', fill.done);

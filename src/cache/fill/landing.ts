@@ -177,6 +177,8 @@ export class Landing {
           return { kind: 'stored' };
         case 'quarantined':
           return { kind: 'missing' };
+        case 'evicted':
+          return { kind: 'unsaved', why: 'it was evicted while it was stored', again: true };
       }
     } catch (error) {
       platform.metrics.count('snowcap_background_failures_total', { what: 'commit' });

@@ -1,9 +1,9 @@
 import type { CacheServices } from '../services.ts';
-import type { FillLock, FillLocks } from './fill-lock.ts';
+import type { WorkLock, WorkLocks } from '../work-lock.ts';
 
 export interface WaitForOtherParts {
   readonly platform: Pick<CacheServices['platform'], 'clock' | 'random'>;
-  readonly locks: FillLocks;
+  readonly locks: WorkLocks;
   readonly key: string;
   /** The longest that is waited, in milliseconds. */
   readonly waitMs: number;
@@ -12,7 +12,7 @@ export interface WaitForOtherParts {
   readonly signal: AbortSignal;
 }
 
-type Found = { readonly kind: 'stored' } | FillLock;
+type Found = { readonly kind: 'stored' } | WorkLock;
 
 const STORED = { kind: 'stored' } as const;
 

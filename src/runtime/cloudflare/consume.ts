@@ -53,7 +53,7 @@ async function done(
 
 function isJob(body: unknown): body is QueuedJob {
   if (typeof body !== 'object' || body === null || !('kind' in body)) return false;
-  if (body.kind === 'start-up') return true;
+  if (body.kind === 'start-up' || body.kind === 'evict') return true;
   const known = body.kind === 'fill' || body.kind === 'verify';
   return known && 'key' in body && typeof body.key === 'string';
 }

@@ -27,14 +27,15 @@ export type FunctionEvent =
   /** `{"kind":"start-up"}`, by who deploys it: what a process would do when it starts. */
   | { readonly kind: 'start-up' };
 
-const JOBS: readonly BackgroundJob['kind'][] = ['fill', 'verify'];
+const JOBS_OF_A_NAR = ['fill', 'verify'] as const;
 
 /** @throws Error for any other event, without what it holds */
 export function parseEvent(event: unknown): FunctionEvent {
   if (isHttpEvent(event)) return { kind: 'http', event };
   const kind = textOf(event, 'kind');
   if (kind === 'start-up') return { kind };
-  const job = JOBS.find((name) => name === kind);
+  if (kind === 'evict') return { kind: 'job', job: { kind } };
+  const job = JOBS_OF_A_NAR.find((name) => name === kind);
   const key = textOf(event, 'key');
   if (job === undefined || key === null) {
     throw new Error(

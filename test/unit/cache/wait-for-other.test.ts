@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { FillLock, FillLocks } from '../../../src/cache/fill/fill-lock.ts';
+import type { WorkLock, WorkLocks } from '../../../src/cache/work-lock.ts';
 import { isWorthWaiting, waitForOther } from '../../../src/cache/fill/wait-for-other.ts';
 import { createFakeClock } from '../../contract/lock/fake-clock.ts';
 
@@ -7,7 +7,7 @@ const never = (): Promise<never> => new Promise(() => undefined);
 
 /** A wait of ten seconds over a clock that stands still. */
 function waiting(
-  take: FillLocks['take'],
+  take: WorkLocks['take'],
   isStored: (look: number) => boolean = () => false,
 ): {
   readonly clock: ReturnType<typeof createFakeClock>;
@@ -30,9 +30,10 @@ function waiting(
   return { clock, found, looks: () => looks, leave };
 }
 
-function lock(onRelease: () => void = () => undefined): FillLock {
+function lock(onRelease: () => void = () => undefined): WorkLock {
   return {
     kind: 'held',
+    lost: new AbortController().signal,
     release: () => {
       onRelease();
       return Promise.resolve();
@@ -76,7 +77,7 @@ describe('waiting for another instance', () => {
 
   it('gives back a lock that comes when the body was seen already', async () => {
     let released = 0;
-    const granted = Promise.withResolvers<FillLock>();
+    const granted = Promise.withResolvers<WorkLock>();
     const { clock, found } = waiting(
       () => granted.promise,
       (look) => look === 1,
@@ -118,7 +119,7 @@ describe('waiting for another instance', () => {
 
   it('ends when it is told to', async () => {
     const { found, leave } = waiting((_key, _wait, signal) => {
-      const { promise, reject } = Promise.withResolvers<FillLock>();
+      const { promise, reject } = Promise.withResolvers<WorkLock>();
       signal.addEventListener('abort', () => reject(signal.reason));
       return promise;
     });

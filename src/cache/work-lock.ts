@@ -1,28 +1,30 @@
-import type { Lease } from '../../lock/lock-manager.ts';
-import { patience } from '../../platform.ts';
-import type { CacheServices } from '../services.ts';
+import type { Lease } from '../lock/lock-manager.ts';
+import { patience } from '../platform.ts';
+import type { CacheServices } from './services.ts';
 
-/** A lock saves a second download; it never carries correctness (law 4). */
-export type FillLock =
+/** A lock saves doing work twice; it never carries correctness (law 4). */
+export type WorkLock =
   | {
       readonly kind: 'held';
+      /** Aborted when it was found to be another's by now. */
+      readonly lost: AbortSignal;
       /** Gives it back. Never throws, and never waits long: a release that hangs costs others the rest of the lease. */
       release(): Promise<void>;
     }
-  /** Another instance fills this key, and did not finish while we waited. */
+  /** Another instance does this work, and did not finish while we waited. */
   | { readonly kind: 'taken' }
   /** The locks are at fault: the work goes on without. */
   | { readonly kind: 'uncoordinated' };
 
-/** The locks of the fills of one process. */
-export interface FillLocks {
+/** The locks of one kind of work in this process. */
+export interface WorkLocks {
   /**
-   * Takes the lock of a key. A lock service that fails or hangs costs a bounded wait.
+   * Takes the lock of one piece of work. A lock service that fails or hangs costs a bounded wait.
    *
    * @param waitMs how long to wait for its holder, in milliseconds
    * @throws the signal's reason
    */
-  take(key: string, waitMs: number, signal: AbortSignal): Promise<FillLock>;
+  take(key: string, waitMs: number, signal: AbortSignal): Promise<WorkLock>;
 }
 
 /** How long others keep away from a holder that says nothing any more, in milliseconds. */
@@ -30,13 +32,17 @@ const LEASE_MS = 60_000;
 /** What a lock service may take beyond the wait for a holder: to say no, to extend, and to take a lock back. */
 const GRACE_MS = 1_000;
 
-export function createFillLocks({ locks, platform }: Pick<CacheServices, 'locks' | 'platform'>): FillLocks {
+/** @param prefix of the names of its locks, as `fill:` */
+export function createWorkLocks(
+  { locks, platform }: Pick<CacheServices, 'locks' | 'platform'>,
+  prefix: string,
+): WorkLocks {
   const { clock, logger, metrics } = platform;
 
-  /** The driver has one line for when they go and one for when they are back; here each fill would have its own. */
+  /** The driver has one line for when they go and one for when they are back; here each piece of work would have its own. */
   function failed(operation: string, key: string, error: unknown): void {
     metrics.count('snowcap_lock_faults_total', { operation });
-    logger.debug('The locks are at fault: a fill goes on without', { operation, key, error });
+    logger.debug('The locks are at fault: work goes on without', { operation, key, error });
   }
 
   /** @throws Error where the work takes longer than `milliseconds` */
@@ -66,7 +72,7 @@ export function createFillLocks({ locks, platform }: Pick<CacheServices, 'locks'
           return null;
         });
         if (extended !== false) continue;
-        logger.debug('The lock of a fill was lost: it goes on without', { key });
+        logger.debug('A lock was lost: its work goes on without', { key });
         return;
       }
     } catch {
@@ -74,11 +80,12 @@ export function createFillLocks({ locks, platform }: Pick<CacheServices, 'locks'
     }
   }
 
-  function held(key: string, lease: Lease): FillLock {
+  function held(key: string, lease: Lease): WorkLock {
     const released = new AbortController();
     void extend(key, lease, released.signal);
     return {
       kind: 'held',
+      lost: lease.lost,
       async release() {
         if (released.signal.aborted) return;
         released.abort();
@@ -92,7 +99,7 @@ export function createFillLocks({ locks, platform }: Pick<CacheServices, 'locks'
       const enough = new AbortController();
       const options = { leaseMs: LEASE_MS, waitMs, signal: AbortSignal.any([signal, enough.signal]) };
       // Async, so that a driver that throws at once is like one whose promise is rejected.
-      const asked = (async () => await locks.acquire(`fill:${key}`, options))();
+      const asked = (async () => await locks.acquire(`${prefix}${key}`, options))();
       try {
         const lease = await within(waitMs + GRACE_MS, asked);
         return lease === null ? { kind: 'taken' } : held(key, lease);

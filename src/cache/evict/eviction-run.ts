@@ -1,0 +1,171 @@
+import type { Totals } from '../../database/metadata-store.ts';
+import type { Evictable, EvictingNar } from '../../database/upkeep-store.ts';
+import type { KeysInUse } from './in-use.ts';
+import { pruneMetadata } from './prune.ts';
+import { removeMarked, type RemovalParts } from './removal.ts';
+import {
+  add,
+  type EvictedKind,
+  type EvictionOutcome,
+  type EvictionReport,
+  type EvictOptions,
+  noneFreed,
+  nonePassedOver,
+} from './report.ts';
+import { createSelection, keptBytes, PAGE, sizeOf } from './selection.ts';
+
+export interface RunParts extends RemovalParts {
+  readonly inUse: KeysInUse;
+  /** Whether the run is known to be the only one. What another one may be about to remove is not taken up. */
+  readonly alone: boolean;
+}
+
+/** A body that was stored or used in the last minutes stays: its client may come back for it. In milliseconds. */
+export const GRACE_MS: number = 10 * 60 * 1000;
+
+/** Set in the index while it is rebuilt from the bucket. */
+const REBUILDING_MARK = 'rebuilding';
+
+/**
+ * One eviction: removes what expired, resumes what a run before has left, brings the bodies down to their low-water
+ * mark where they are above their limit, and forgets paths that were not used for long.
+ *
+ * @throws what the index throws
+ */
+export async function runEviction(parts: RunParts, options: EvictOptions): Promise<EvictionReport> {
+  const { metadata, upkeep, platform, settings, storage } = parts.services;
+  const { clock } = platform;
+  const { dryRun = false, budgetMs = Number.POSITIVE_INFINITY, signal, onCandidate = noop } = options;
+  const begunAt = clock.now();
+  const limit = settings.maxSize;
+  const target = Math.floor(limit * settings.lowWater);
+  const freed = noneFreed();
+  const passedOver = nonePassedOver();
+  let storageFault = false;
+
+  const isOver = (): boolean => signal?.aborted === true || clock.now() - begunAt >= budgetMs;
+
+  /** In a dry run, what they would be. */
+  async function totals(): Promise<Totals> {
+    const { presentBytes, presentNars } = await metadata.totals();
+    const planned = dryRun ? [freed.obtainable, freed.pushed] : [];
+    return {
+      presentBytes: planned.reduce((left, { bytes }) => left - bytes, presentBytes),
+      presentNars: planned.reduce((left, { nars }) => left - nars, presentNars),
+    };
+  }
+
+  async function remove(marked: readonly EvictingNar[], kind: EvictedKind): Promise<number> {
+    const removed = await removeMarked(parts, marked, { resumed: kind === 'resumed' });
+    for (const { fileSize } of removed.gone) add(freed[kind], fileSize);
+    for (const { fileSize } of removed.lost) add(passedOver.lost, fileSize);
+    for (const { fileSize } of removed.faulty) add(passedOver.fault, fileSize);
+    if (removed.faulty.length > 0 && removed.gone.length === 0) storageFault = true;
+    return removed.gone.length;
+  }
+
+  async function evict(chosen: readonly Evictable[], kind: EvictedKind): Promise<number> {
+    if (dryRun) {
+      for (const one of chosen) add(freed[kind], sizeOf(one));
+      return chosen.length;
+    }
+    if (chosen.length === 0) return 0;
+    await platform.checkpoint?.('evict:mark');
+    const seen = chosen.map(({ nar: { key, generation, lastAccess } }) => ({ key, generation, lastAccess }));
+    const marked = await upkeep.markEvicting(seen, clock.now());
+    const isMarked = new Set(marked.map(({ key }) => key));
+    for (const one of chosen) if (!isMarked.has(one.nar.key)) add(passedOver.lost, sizeOf(one));
+    return await remove(marked, kind);
+  }
+
+  /** What a run that died has marked, and perhaps removed in part. */
+  async function resume(): Promise<void> {
+    let after = 0;
+    while (!isOver() && !storageFault) {
+      const left = await upkeep.listEvicting(after, PAGE);
+      const last = left.at(-1);
+      if (last === undefined) return;
+      after = last.id;
+      await remove(left, 'resumed');
+      await clock.sleep(0);
+    }
+  }
+
+  /** @returns whether the low-water mark is reached */
+  async function evictAll(pushed: boolean, unusedMs: number): Promise<boolean> {
+    const kind = pushed ? 'pushed' : 'obtainable';
+    const accessedBefore = begunAt - Math.max(GRACE_MS, unusedMs);
+    for (;;) {
+      let gone = 0;
+      // Of pushed ones those that are referred to can go only when their referrers have gone: the last pass tells.
+      const standing = nonePassedOver();
+      const selection = createSelection({
+        upkeep,
+        pushed,
+        accessedBefore,
+        onCandidate,
+        now: clock.now(),
+        inUse: parts.inUse,
+        passedOver: standing,
+      });
+      for (;;) {
+        const excess = (await totals()).presentBytes - target;
+        const chosen = excess <= 0 || isOver() || storageFault ? null : await selection.next(excess);
+        if (chosen === null) break;
+        gone += await evict(chosen, kind);
+        // Answers go first: this may walk over a million rows.
+        await clock.sleep(0);
+      }
+      const reached = (await totals()).presentBytes <= target;
+      if (pushed && gone > 0 && !dryRun && !reached && !isOver() && !storageFault) continue;
+      for (const reason of ['pinned', 'referred', 'in_use'] as const) {
+        passedOver[reason].nars += standing[reason].nars;
+        passedOver[reason].bytes += standing[reason].bytes;
+      }
+      return reached;
+    }
+  }
+
+  async function bringDown(before: Totals): Promise<EvictionOutcome> {
+    if (before.presentBytes <= limit) return 'within_limit';
+    const { evictPushedAfterMs } = settings;
+    if (await evictAll(false, 0)) return 'reached';
+    const pushedToo = evictPushedAfterMs !== null && !isOver() && !storageFault;
+    if (pushedToo && (await evictAll(true, evictPushedAfterMs))) return 'reached';
+    if (storageFault) return 'storage_fault';
+    return isOver() ? 'out_of_time' : 'kept';
+  }
+
+  async function removeExpiredPins(): Promise<readonly string[]> {
+    const names = await upkeep.refreshPins(clock.now());
+    if (names.length > 0) {
+      await platform.checkpoint?.('evict:delete-pins');
+      await storage.delete(names.map((name) => `snowcap/pins/${name}`)).catch((error: unknown) => {
+        platform.logger.warn('The mirrors of pins that have expired could not be removed', { names, error });
+      });
+    }
+    return names;
+  }
+
+  const before = await metadata.totals();
+  const report = { dryRun, limit, target, before, freed, passedOver, kept: null, prunedPaths: 0 };
+  if ((await upkeep.getMark(REBUILDING_MARK)) !== null) {
+    return { ...report, outcome: 'rebuilding', after: before, expiredPins: [] };
+  }
+  const expiredPins = dryRun ? [] : await removeExpiredPins();
+  if (!dryRun && parts.alone) await resume();
+  const outcome = storageFault ? 'storage_fault' : await bringDown(await metadata.totals());
+  const after = await totals();
+  const kept =
+    outcome === 'kept'
+      ? await keptBytes(
+          { upkeep, inUse: parts.inUse, accessedBefore: begunAt - GRACE_MS, now: clock.now() },
+          after.presentBytes - passedOver.fault.bytes,
+          isOver,
+        )
+      : null;
+  const prunedPaths = dryRun ? 0 : await pruneMetadata(parts.services, isOver);
+  return { ...report, outcome, after, kept, expiredPins, prunedPaths };
+}
+
+const noop = (): void => undefined;
