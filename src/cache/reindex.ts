@@ -1,14 +1,10 @@
 import { adoptStored, confirmUpstream } from './adopt-stored.ts';
 import { createBucketTrust, createBucketTrustMemory } from './bucket-trust.ts';
+import { REBUILDING_MARK, REINDEX_MARK } from './marks.ts';
 import { banMirrors, pinMirrors } from './mirrors.ts';
 import { rootKeys } from './root-keys.ts';
 import type { CacheServices } from './services.ts';
 import { createTurns } from './turns.ts';
-
-/** Set while an index is not whole: nothing is evicted then. */
-export const REBUILDING_MARK = 'rebuilding';
-/** The last narinfo that is done. */
-const WATERMARK = 'reindex';
 
 export interface ReindexOptions {
   /** As `AdoptOptions.allowUnsigned`. */
@@ -101,11 +97,11 @@ export async function reindex(services: CacheServices, options: ReindexOptions =
   async function adoptPage(page: readonly string[]): Promise<void> {
     await Promise.all(page.map((hash) => turns.take(() => adopt(hash))));
     const last = page.at(-1);
-    if (last !== undefined) await upkeep.setMark(WATERMARK, `${last}${SUFFIX}`);
+    if (last !== undefined) await upkeep.setMark(REINDEX_MARK, `${last}${SUFFIX}`);
     onProgress?.(report());
   }
 
-  const watermark = options.restart === true ? null : await upkeep.getMark(WATERMARK);
+  const watermark = options.restart === true ? null : await upkeep.getMark(REINDEX_MARK);
   let page: string[] = [];
   for await (const { key } of rootKeys(storage, watermark ?? undefined)) {
     if (!key.endsWith(SUFFIX)) continue;
@@ -120,7 +116,7 @@ export async function reindex(services: CacheServices, options: ReindexOptions =
     mirrored.pins += 1;
   }
   await platform.checkpoint?.('reindex:end');
-  await upkeep.setMark(WATERMARK, null);
+  await upkeep.setMark(REINDEX_MARK, null);
   await upkeep.setMark(REBUILDING_MARK, null);
   const done = report();
   const { reasons: _, ...figures } = done;

@@ -1,5 +1,7 @@
 import type { Totals } from '../../database/metadata-store.ts';
 import type { Evictable, EvictingNar } from '../../database/upkeep-store.ts';
+import { REBUILDING_MARK } from '../marks.ts';
+import { removePinMirrors } from '../mirrors.ts';
 import type { KeysInUse } from './in-use.ts';
 import { pruneMetadata } from './prune.ts';
 import { removeMarked, type RemovalParts } from './removal.ts';
@@ -22,9 +24,6 @@ export interface RunParts extends RemovalParts {
 
 /** A body that was stored or used in the last minutes stays: its client may come back for it. In milliseconds. */
 export const GRACE_MS: number = 10 * 60 * 1000;
-
-/** Set in the index while it is rebuilt from the bucket. */
-const REBUILDING_MARK = 'rebuilding';
 
 /**
  * One eviction: removes what expired, resumes what a run before has left, brings the bodies down to their low-water
@@ -140,7 +139,7 @@ export async function runEviction(parts: RunParts, options: EvictOptions): Promi
     const names = await upkeep.refreshPins(clock.now());
     if (names.length > 0) {
       await platform.checkpoint?.('evict:delete-pins');
-      await storage.delete(names.map((name) => `snowcap/pins/${name}`)).catch((error: unknown) => {
+      await removePinMirrors(storage, names).catch((error: unknown) => {
         platform.logger.warn('The mirrors of pins that have expired could not be removed', { names, error });
       });
     }

@@ -1,6 +1,7 @@
 import type { BlobInfo } from '../../storage/blob-store.ts';
 import { createBucketTrust, createBucketTrustMemory } from '../bucket-trust.ts';
 import { createBackgroundVerification } from '../fill/background-verification.ts';
+import { VERIFY_MARK } from '../marks.ts';
 import { rootKeys } from '../root-keys.ts';
 import type { CacheServices } from '../services.ts';
 import { createTurns } from '../turns.ts';
@@ -32,9 +33,7 @@ export interface VerifyOptions {
 const PHASES = ['rows', 'narinfos', 'bodies', 'references', 'totals'] as const;
 export type Phase = (typeof PHASES)[number];
 
-/** Where a run goes on: JSON of `Watermark`. */
-const MARK = 'verify';
-
+/** Kept as JSON. */
 interface Watermark {
   readonly phase: Phase;
   /** An id or a key. */
@@ -63,7 +62,11 @@ export async function verifyCache(
   const noop = (): void => undefined;
   const context: VerifyContext = {
     services,
-    verification: createBackgroundVerification(services, nobody, noop, noop),
+    verification: createBackgroundVerification(services, nobody, {
+      onPathsChanged: noop,
+      onRemoved: noop,
+      onStored: noop,
+    }),
     findings,
     repair,
     content,
@@ -73,11 +76,11 @@ export async function verifyCache(
     signal,
   };
   const reportOf = (finished: boolean): VerifyReport => findings.report({ finished, repair, content });
-  const begin = options.restart === true ? null : readWatermark(await upkeep.getMark(MARK), content);
+  const begin = options.restart === true ? null : readWatermark(await upkeep.getMark(VERIFY_MARK), content);
 
   /** After a page: what is done is done. @returns whether there is to be another */
   async function passed(phase: Phase, after: string): Promise<boolean> {
-    await upkeep.setMark(MARK, JSON.stringify({ phase, after, content } satisfies Watermark));
+    await upkeep.setMark(VERIFY_MARK, JSON.stringify({ phase, after, content } satisfies Watermark));
     options.onProgress?.(reportOf(false), phase);
     return signal?.aborted !== true;
   }
@@ -133,7 +136,7 @@ export async function verifyCache(
     if (signal?.aborted === true) return reportOf(false);
     if (!(await phases[phase](phase === begin?.phase ? begin.after : null))) return reportOf(false);
   }
-  await upkeep.setMark(MARK, null);
+  await upkeep.setMark(VERIFY_MARK, null);
   return reportOf(true);
 }
 

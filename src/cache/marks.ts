@@ -1,0 +1,8 @@
+/** Facts that outlive a run, kept in the index under these names (`UpkeepStore.setMark`). */
+
+/** Set while the index is rebuilt from the bucket or copied from another: nothing is evicted then. */
+export const REBUILDING_MARK = 'rebuilding';
+/** The last narinfo that a rebuild is done with. */
+export const REINDEX_MARK = 'reindex';
+/** Where a verification goes on. */
+export const VERIFY_MARK = 'verify';
