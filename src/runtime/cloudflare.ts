@@ -12,6 +12,9 @@ const { version } = packageDescription;
 // workerd compiles no WebAssembly from bytes.
 setXzModuleLoader(() => Promise.resolve(xzDecoder));
 
+/** An invocation by a cron trigger is ended after 15 minutes. */
+const TIME_FOR_A_CRON_MS = 14 * 60 * 1000;
+
 /** The value is kept and not its promise: a request must not await what belongs to another one. */
 let isolate: Isolate | null = null;
 
@@ -36,6 +39,13 @@ const worker = {
     } catch (error) {
       return answerMisconfigured(error);
     }
+  },
+
+  /** The cron triggers of wrangler.toml. */
+  async scheduled(_event: unknown, env: WorkerEnv, context: WorkerContext): Promise<void> {
+    const { cache, close } = await wire(await theIsolate(env), env, context, version);
+    await cache.run({ kind: 'evict' }, AbortSignal.timeout(TIME_FOR_A_CRON_MS));
+    await close();
   },
 
   async queue(batch: JobBatch, env: WorkerEnv, context: WorkerContext): Promise<void> {

@@ -6,6 +6,7 @@ import type { Platform } from '../platform.ts';
 import { createApp } from '../server/app.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import { createPrometheusMetrics } from '../telemetry/prometheus.ts';
+import { type EvictionSchedule, scheduleEvictions } from './node/eviction-schedule.ts';
 import { createNodePlatform } from './node/node-platform.ts';
 import { openDrivers } from './node/open-drivers.ts';
 import { requestListener } from './node/request-listener.ts';
@@ -69,7 +70,9 @@ export async function startNode(config: Config, options: StartOptions): Promise<
     },
   });
   const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS }, requestListener(app));
+  let evictions: EvictionSchedule | null = null;
   const close = async (): Promise<void> => {
+    evictions?.stop();
     const deadline = AbortSignal.timeout(config.shutdownTimeoutMs);
     await Promise.all([closeServer(server, deadline), cache.drain(deadline)]);
     // For what requests began that ended later than the fills did.
@@ -82,6 +85,7 @@ export async function startNode(config: Config, options: StartOptions): Promise<
   try {
     const url = await listen(server, config.listen);
     platform.defer('start up', cache.startUp());
+    evictions = scheduleEvictions(cache, config.evictionSchedule);
     let closing: Promise<void> | null = null;
     return { url, publicKeys: cache.publicKeys, close: () => (closing ??= close()) };
   } catch (error) {
