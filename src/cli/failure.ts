@@ -1,9 +1,16 @@
 /**
  * Something that went wrong in a way that people can act upon: its message is shown without a stack, and the
- * command ends with exit code 1.
+ * command ends with its exit code.
  */
 export class Failure extends Error {
   override readonly name = 'Failure';
+  readonly exitCode: number;
+
+  /** @param options.exitCode where another one than 1 tells more */
+  constructor(message: string, options: ErrorOptions & { readonly exitCode?: number } = {}) {
+    super(message, options);
+    this.exitCode = options.exitCode ?? 1;
+  }
 }
 
 /** A mistake in how the command was called: exit code 2. */

@@ -13,7 +13,7 @@ const BROKEN_PIPE = 128 + 13;
 /**
  * Runs one command.
  *
- * @returns the exit code: 0 all is well, 1 something is wrong, 2 it was called wrongly
+ * @returns the exit code: 0 all is well, 1 something is wrong, 2 it was called wrongly; others are those of a `Failure`
  */
 async function main(words: readonly string[], context: CliContext): Promise<number> {
   try {
@@ -24,7 +24,8 @@ async function main(words: readonly string[], context: CliContext): Promise<numb
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     if (isBrokenPipe(error)) return BROKEN_PIPE;
     context.stderr.write(`snowcap: ${redactText(describe(error))}\n`);
-    return error instanceof UsageFailure ? 2 : 1;
+    if (error instanceof UsageFailure) return 2;
+    return error instanceof Failure ? error.exitCode : 1;
   }
 }
 

@@ -4,7 +4,9 @@ import type { CliContext } from './context.ts';
 import { registerKey } from './key.ts';
 import { registerMigrate } from './migrate.ts';
 import { registerNar } from './nar.ts';
+import { registerReindex } from './reindex.ts';
 import { registerServe } from './serve.ts';
+import { registerVerify } from './verify.ts';
 
 /**
  * The commands of `snowcap`. What a command needs is imported when it runs, so that none waits for the
@@ -26,6 +28,8 @@ export function createProgram(context: CliContext): Command {
   registerKey(program, context);
   registerConfig(program, context);
   registerMigrate(program, context);
+  registerVerify(program, context);
+  registerReindex(program, context);
   registerNar(program, context);
   return program;
 }

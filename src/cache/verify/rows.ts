@@ -10,6 +10,7 @@ import { render } from '../render.ts';
 import { storeNarInfo } from '../store-nar-info.ts';
 import { sameBytes, storedBytes, streamOfBody } from '../stored-bytes.ts';
 import { isStillJustified, unsignedUpstreamsOf } from '../trust.ts';
+import { createWorkLocks } from '../work-lock.ts';
 import { found, type VerifyContext } from './context.ts';
 
 const noop = (): void => undefined;
@@ -174,8 +175,8 @@ async function quarantine(
 /** An eviction that goes on finishes within a moment; one that died is taken up by the next one, or here. */
 async function verifyEvicting(context: VerifyContext, nar: NarRecord): Promise<void> {
   const { services, verification } = context;
-  const lease = await services.locks.acquire('evict', { leaseMs: 60_000, waitMs: 0 }).catch(() => null);
-  if (lease === null) return;
+  const lock = await createWorkLocks(services, '').take('evict', 0, new AbortController().signal);
+  if (lock.kind === 'taken') return;
   try {
     if (!(await isUnchanged(context, nar))) return;
     await found(context, 'unfinished eviction', nar.key, 'no eviction is under way', async () => {
@@ -186,7 +187,7 @@ async function verifyEvicting(context: VerifyContext, nar: NarRecord): Promise<v
       await services.upkeep.finishEvicting([{ key, generation }]);
     });
   } finally {
-    await lease.release();
+    if (lock.kind === 'held') await lock.release();
   }
 }
 

@@ -19,7 +19,9 @@ export function scheduleEvictions(cache: Pick<Cache, 'run'>, pattern: string | n
   if (pattern === null) return { stop };
   // The process lives for its server, not for the clock.
   const options = { protect: true, unref: true };
-  const cron = new Cron(pattern, options, () => cache.run({ kind: 'evict' }, stopping.signal));
+  const cron = new Cron(pattern, options, async () => {
+    await cache.run({ kind: 'evict' }, stopping.signal);
+  });
   return {
     stop() {
       cron.stop();
