@@ -1,3 +1,4 @@
+import { withOwnSignatures } from '../../src/cache/sign.ts';
 import { storeNarInfo } from '../../src/cache/store-nar-info.ts';
 import type { NarRecord } from '../../src/database/metadata-store.ts';
 import type { SignedPath, SignedPathOptions } from './signed-path.ts';
@@ -44,7 +45,16 @@ export async function pushed(
       references: options.references ?? [],
       deriver: null,
       ca: null,
-      signatures: [],
+      signatures: await withOwnSignatures(
+        {
+          storePath,
+          narHash,
+          narSize: path.nar.length,
+          references: options.references ?? [],
+          signatures: [],
+        },
+        services.signers,
+      ),
       extra: [],
       justification: { kind: 'pushed' },
       origin: null,

@@ -52,17 +52,13 @@ async function staleListing(context: VerifyContext, blob: BlobInfo, hash: string
 
 /** A narinfo of a path whose NAR the index has not as present: that NAR may be there, or be on its way. */
 async function verifyWithoutNar(context: VerifyContext, blob: BlobInfo, hash: string): Promise<void> {
-  const { services, verification } = context;
+  const { services } = context;
   if (blob.modifiedAt >= context.olderThan) return;
   const now = await services.metadata.getPath(hash);
   if (now === null || now.nar.state === 'present' || now.nar.state === 'evicting') return;
   const { key } = now.nar;
-  if (now.nar.state !== 'quarantined' && (await services.storage.head(key)) !== null) {
-    await found(context, 'NAR not in the index', key, `the index has it as ${now.nar.state}`, () =>
-      adopted(verification.verify(key)),
-    );
-    return;
-  }
+  // Bodies that are there are found among the bodies.
+  if (now.nar.state !== 'quarantined' && (await services.storage.head(key)) !== null) return;
   await found(context, 'narinfo without NAR', blob.key, `${key} is not stored`, () =>
     services.storage.delete([blob.key, `${hash}${LISTING}`]),
   );

@@ -45,11 +45,18 @@ async function verifyPresent(context: VerifyContext, nar: NarRecord): Promise<vo
     const now = await services.storage.head(nar.key);
     if (now?.size !== blob.size || !(await isUnchanged(context, nar))) return;
     const detail = `it has ${blob.size} bytes, the index says ${nar.fileSize}`;
-    await found(context, 'wrong size', nar.key, detail, () => removeDamaged(context, nar));
+    await found(context, 'wrong size', nar.key, detail, () => removeBody(context, nar));
     return;
   }
   const named = await services.metadata.getNar(nar.key, ALL_PATHS_OF_NAR);
   if (named === null || named.nar.generation !== nar.generation || named.nar.state !== 'present') return;
+  if (named.paths.length === 0) {
+    if (nar.lastAccess >= context.olderThan) return;
+    await found(context, 'unclaimed NAR', nar.key, `no path claims these ${blob.size} bytes`, () =>
+      removeBody(context, nar),
+    );
+    return;
+  }
   if (context.content && !(await verifyContent(context, named, blob))) return;
   await verifyNarInfos(context, named);
 }
@@ -121,7 +128,7 @@ async function verifyContent(
       ? verdict.of.error.message
       : `its FileHash is ${verdict.fileHash}, expected ${nar.fileHash}`;
   await found(context, 'wrong content', nar.key, detail, () =>
-    isRightFile ? quarantine(context, nar, detail) : removeDamaged(context, nar),
+    isRightFile ? quarantine(context, nar, detail) : removeBody(context, nar),
   );
   return false;
 }
@@ -154,8 +161,8 @@ async function reading(
   return { of: verdict, fileHash: whole.digest() };
 }
 
-/** What was stored was right once: its source may give it again, or a push. */
-async function removeDamaged({ verification, services }: VerifyContext, nar: NarRecord): Promise<void> {
+/** Its source may give it again, or a push. */
+async function removeBody({ verification, services }: VerifyContext, nar: NarRecord): Promise<void> {
   await verification.remove(nar.key);
   await services.metadata.markAbsent(nar.key, nar.generation);
 }

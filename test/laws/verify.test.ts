@@ -1,0 +1,270 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { FindingKind, VerifyReport } from '../../src/cache/verify/report.ts';
+import { verifyCache, type VerifyOptions } from '../../src/cache/verify/verify.ts';
+import { baseName, fetchAgain, fetched, objectsOf, pushed, stateOf } from '../support/evictable.ts';
+import { type FaultServer, startFaultServer } from '../support/fault-server.ts';
+import { shiftedClock } from '../support/replaced.ts';
+import { type SignedPath, signedPath } from '../support/signed-path.ts';
+import { startTestCache, type TestCache, type TestCacheOptions } from '../support/test-cache.ts';
+
+const DAY_MS = 24 * 60 * 60 * 1000;
+
+let upstream: FaultServer;
+let snowcap: TestCache;
+let clock: ReturnType<typeof shiftedClock>;
+
+async function start(options: TestCacheOptions = {}): Promise<void> {
+  snowcap = await startTestCache({ upstreams: [upstream.url], clock, ...options });
+  await snowcap.cache.startUp();
+}
+
+beforeEach(async () => {
+  upstream = await startFaultServer();
+  clock = shiftedClock();
+  await start();
+});
+
+afterEach(async () => {
+  await snowcap.close();
+  await upstream.close();
+});
+
+function verify(options: VerifyOptions = {}): Promise<VerifyReport> {
+  return verifyCache(snowcap.services, options);
+}
+
+async function put(key: string, bytes: Uint8Array): Promise<void> {
+  await snowcap.services.storage.put(key, { kind: 'bytes', bytes });
+}
+
+async function remove(...keys: readonly string[]): Promise<void> {
+  await snowcap.services.storage.delete(keys);
+}
+
+/** A kind of damage: how it is done, and what is found of it. */
+type Damage = readonly [kind: FindingKind, damage: (path: SignedPath) => Promise<unknown>, content?: true];
+
+const DAMAGES: readonly Damage[] = [
+  ['NAR missing', ({ url }) => remove(url)],
+  ['wrong size', ({ url, body }) => put(url, body.subarray(0, body.length - 8))],
+  ['wrong content', ({ url, body }) => put(url, Buffer.from(body).fill(7, 500, 508)), true],
+  ['narinfo missing', ({ hash }) => remove(`${hash}.narinfo`)],
+  ['narinfo differs', ({ hash, narInfo }) => put(`${hash}.narinfo`, Buffer.from(narInfo))],
+  [
+    'NAR not in the index',
+    async ({ url }) => {
+      const generation = (await snowcap.services.metadata.getNar(url))?.nar.generation ?? 0;
+      await snowcap.services.metadata.markAbsent(url, generation);
+    },
+  ],
+  [
+    'narinfo without NAR',
+    async ({ url }) => {
+      const generation = (await snowcap.services.metadata.getNar(url))?.nar.generation ?? 0;
+      await remove(url);
+      await snowcap.services.metadata.markAbsent(url, generation);
+    },
+  ],
+  ['narinfo not in the index', ({ hash }) => snowcap.services.upkeep.removePath(hash)],
+  [
+    'unclaimed NAR',
+    async ({ hash, url }) => {
+      await remove(`${hash}.narinfo`);
+      const { metadata, upkeep } = snowcap.services;
+      const generation = (await metadata.getNar(url))?.nar.generation ?? 0;
+      await metadata.markAbsent(url, generation);
+      await upkeep.removePath(hash);
+    },
+  ],
+  [
+    'quarantined NAR',
+    async ({ hash, url }) => {
+      await snowcap.services.metadata.markQuarantined(url, 'wrong');
+      await remove(`${hash}.narinfo`);
+    },
+  ],
+  [
+    'stale listing',
+    async ({ hash, nar }) => {
+      await put(`${hash}.ls`, nar);
+      await remove(`${hash}.narinfo`);
+      await snowcap.services.upkeep.removePath(hash);
+    },
+  ],
+  [
+    'unfinished eviction',
+    async ({ url }) => {
+      const nar = (await snowcap.services.metadata.getNar(url))?.nar;
+      if (nar !== undefined) await snowcap.services.upkeep.markEvicting([nar], clock.now());
+    },
+  ],
+];
+
+describe('a verification', () => {
+  it('finds nothing in a cache that is as it should be', async () => {
+    const one = await fetched(snowcap, upstream, { name: 'one', seed: 1, compression: 'zstd', prose: true });
+    await fetched(snowcap, upstream, { name: 'two', seed: 2, compression: 'xz' });
+    await pushed(snowcap, { name: 'three', seed: 3, references: [baseName(one)] });
+    await snowcap.settled();
+    clock.advance(2 * DAY_MS);
+    const report = await verify({ content: true });
+    expect(report).toMatchObject({ finished: true, remaining: 0, found: {} });
+    expect(report.checked).toMatchObject({ nars: 3, bodies: 3 });
+    expect(report.checked.objects).toBeGreaterThanOrEqual(7);
+  });
+
+  it.each(DAMAGES.map(([kind, damage, content = false]) => ({ kind, damage, content })))(
+    'finds "$kind", and repairs it',
+    async ({ kind, damage, content }) => {
+      const path = await fetched(snowcap, upstream, { name: 'one', seed: 1 });
+      const other = await fetched(snowcap, upstream, { name: 'other', seed: 2 });
+      await snowcap.settled();
+      await damage(path);
+      clock.advance(2 * DAY_MS);
+      const options = { content };
+      const found = await verify(options);
+      expect(found.found).toMatchObject({ [kind]: 1 });
+      expect(found.remaining).toBeGreaterThan(0);
+      expect(await verify(options)).toEqual(found);
+
+      const repaired = await verify({ ...options, repair: true });
+      expect(repaired).toMatchObject({ finished: true, remaining: 0 });
+      expect(repaired.findings.every((finding) => finding.repaired)).toBe(true);
+      // What one repair brings up, as a counter, the next one sees to.
+      await verify({ ...options, repair: true });
+      expect(await verify({ content: true })).toMatchObject({ remaining: 0, found: {} });
+      expect(await stateOf(snowcap, other)).toBe('present');
+      if (kind !== 'quarantined NAR') await fetchAgain(snowcap, path);
+      await snowcap.settled();
+    },
+  );
+
+  it('finds all kinds of damage at once, and repairs them in two runs', async () => {
+    const paths: SignedPath[] = [];
+    for (const [at] of DAMAGES.entries()) {
+      paths.push(await fetched(snowcap, upstream, { name: `path-${at}`, seed: at + 1 }));
+    }
+    await snowcap.settled();
+    for (const [at, [, damage]] of DAMAGES.entries()) {
+      const path = paths[at];
+      if (path !== undefined) await damage(path);
+    }
+    clock.advance(2 * DAY_MS);
+    const { found } = await verify({ content: true });
+    expect(Object.keys(found).sort()).toEqual([...new Set(DAMAGES.map(([kind]) => kind))].sort());
+    await verify({ content: true, repair: true });
+    await verify({ content: true, repair: true });
+    expect(await verify({ content: true })).toMatchObject({ remaining: 0, found: {} });
+    const { nars, narInfos } = await objectsOf(snowcap);
+    expect(nars).toHaveLength((await snowcap.services.metadata.totals()).presentNars);
+    expect(narInfos).toHaveLength(nars.length);
+  });
+
+  it('tells of a pushed path whose reference is gone, which nobody can repair', async () => {
+    const two = await pushed(snowcap, { name: 'two', seed: 2 });
+    const three = await pushed(snowcap, { name: 'three', seed: 3, references: [baseName(two)] });
+    await remove(two.url);
+    clock.advance(2 * DAY_MS);
+    const report = await verify({ repair: true });
+    expect(report.found).toEqual({ 'NAR missing': 1, 'dangling reference': 1 });
+    expect(report.remaining).toBe(1);
+    expect(report.findings.at(-1)).toMatchObject({ about: three.storePath, repaired: false });
+  });
+
+  it('leaves a body that is wrong in itself quarantined, and one that was damaged to be fetched again', async () => {
+    const damaged = await pushed(snowcap, { name: 'damaged', seed: 2 });
+    await put(damaged.url, Buffer.from(damaged.body).fill(7, 500, 508));
+    const report = await verify({ content: true, repair: true });
+    expect(report.found).toMatchObject({ 'wrong content': 1 });
+    // It may be pushed again.
+    expect(await stateOf(snowcap, damaged)).toBe('absent');
+    expect(await snowcap.services.storage.head(damaged.url)).toBeNull();
+  });
+
+  it('leaves alone what is young, and what is nobody’s', async () => {
+    await put('README.txt', Buffer.from('mine'));
+    const path = await signedPath({ name: 'coming', seed: 5 });
+    await put(path.url, path.body);
+    await put(`${path.hash}.narinfo`, Buffer.from(path.narInfo));
+    const report = await verify({ repair: true });
+    expect(report).toMatchObject({ remaining: 0, found: { 'foreign object': 1 } });
+    expect(await snowcap.services.storage.head(path.url)).not.toBeNull();
+    expect(await snowcap.services.storage.head('README.txt')).not.toBeNull();
+    clock.advance(2 * DAY_MS);
+    expect((await verify({ repair: true })).found).toMatchObject({ 'narinfo not in the index': 1 });
+    expect(await stateOf(snowcap, path)).toBe('present');
+  });
+
+  it('puts counters right that have drifted', async () => {
+    const path = await fetched(snowcap, upstream, { name: 'one', seed: 1 });
+    await snowcap.settled();
+    const { metadata, upkeep } = snowcap.services;
+    const before = await metadata.totals();
+    let drifted = true;
+    const wrong = { presentBytes: before.presentBytes + 5, presentNars: before.presentNars };
+    const services = {
+      ...snowcap.services,
+      upkeep: Object.assign(Object.create(upkeep) as typeof upkeep, {
+        recountTotals: async ({ repair }: { readonly repair: boolean }) => {
+          const totals = drifted
+            ? { counted: wrong, actual: before }
+            : await upkeep.recountTotals({ repair });
+          if (repair) drifted = false;
+          return totals;
+        },
+      }),
+    };
+    expect(await verifyCache(services)).toMatchObject({ found: { 'wrong totals': 1 }, remaining: 1 });
+    expect(await verifyCache(services, { repair: true })).toMatchObject({ remaining: 0 });
+    expect(await verifyCache(services)).toMatchObject({ found: {} });
+    expect(await stateOf(snowcap, path)).toBe('present');
+  });
+
+  it('goes on where it was interrupted, over more than a page', async () => {
+    for (let nth = 0; nth < 250; nth += 1) await pushed(snowcap, { name: `n-${nth}`, seed: nth, size: 50 });
+    const stop = new AbortController();
+    const options = {
+      signal: stop.signal,
+      onProgress: () => stop.abort(),
+    };
+    const first = await verify(options);
+    expect(first).toMatchObject({ finished: false, checked: { nars: 200 } });
+    const rest = await verify();
+    expect(rest).toMatchObject({ finished: true, checked: { nars: 50 } });
+    expect((await verify({ restart: true })).checked.nars).toBe(250);
+  });
+
+  it('takes nothing for damage that happens while it looks', async () => {
+    const paths: SignedPath[] = [];
+    for (let nth = 0; nth < 20; nth += 1) {
+      paths.push(await fetched(snowcap, upstream, { name: `n-${nth}`, seed: nth + 1 }));
+    }
+    await snowcap.settled();
+    const settings = { ...snowcap.services.settings, maxSize: 5000, lowWater: 0 };
+    const busy = await startTestCache({
+      upstreams: [upstream.url],
+      clock,
+      sharing: snowcap,
+      settings,
+    });
+    clock.advance(60 * 60 * 1000);
+    const results = await Promise.all([
+      verify({ content: true, concurrency: 2 }),
+      busy.cache.evict(),
+      ...Array.from({ length: 5 }, () => verify({ restart: true, concurrency: 1 })),
+    ]);
+    await busy.close();
+    for (const result of results) if ('found' in result) expect(result.found).toEqual({});
+    expect(await verify({ content: true, restart: true })).toMatchObject({ found: {} });
+  });
+
+  it('reads no more bytes a second than it may', async () => {
+    for (let nth = 0; nth < 3; nth += 1) {
+      await fetched(snowcap, upstream, { name: `n-${nth}`, seed: nth + 1, size: 10_000 });
+    }
+    await snowcap.settled();
+    const begun = performance.now();
+    await verify({ content: true, bytesPerSecond: 50_000 });
+    expect(performance.now() - begun).toBeGreaterThan(350);
+  });
+});
