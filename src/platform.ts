@@ -63,6 +63,8 @@ export type BackgroundJob =
   | { readonly kind: 'fill'; readonly key: string }
   /** Check the NarHash of the stored NAR of this key. */
   | { readonly kind: 'verify'; readonly key: string }
+  /** Download and store what is missing of the closure of the pin of this name. */
+  | { readonly kind: 'fetch-pin'; readonly key: string }
   /** Bring the stored bodies down to their low-water mark, if they are above their limit. */
   | { readonly kind: 'evict' };
 

@@ -18,8 +18,10 @@ import { getNarInfo, type NarInfoAnswer } from './get-nar-info.ts';
 import { headNar, type NarHead } from './head-nar.ts';
 import { createPassage } from './passage.ts';
 import { checkReadiness, type Readiness } from './readiness.ts';
+import { createPins, type Pins } from './pins.ts';
 import { createRecency } from './recency.ts';
 import { createRedirects } from './redirects.ts';
+import { createRemovals, type Removals } from './removals.ts';
 import { type JobOutcome, runJob } from './run-job.ts';
 import { createSchedule } from './schedule.ts';
 import type { CacheServices } from './services.ts';
@@ -57,6 +59,10 @@ export interface Cache {
    * @throws what the index throws: what was done until then is done, and the next run goes on
    */
   evict(options?: EvictOptions): Promise<EvictionReport>;
+  readonly pins: Pins;
+  /** Has the closure of a pin downloaded in the background: by the process that lives on, or as a job. */
+  fetchPinLater(name: string): void;
+  readonly removals: Removals;
   readiness(): Promise<Readiness>;
   upstreams(): readonly UpstreamStatus[];
   /**
@@ -125,6 +131,8 @@ export function createCache(
     { paths, sources, verification, schedule, onPathsChanged, onPresent },
     memory,
   );
+  const pins = createPins(services, paths, fills);
+  const stopping = new AbortController();
   const passage = createPassage({ services, paths, sources, buffers: fills.buffers });
   const redirects = createRedirects({ services, paths, sources, fills, passage, schedule });
   const narParts: GetNarParts = {
@@ -157,8 +165,14 @@ export function createCache(
     getNar: (request) => getNar(narParts, request),
     headNar: (key, query) => headNar({ services, paths, sources }, key, query),
     getListing: (hash) => listings.get(hash),
-    run: (job, signal) => runJob({ services, fills, verification, evictions }, job, signal),
+    run: (job, signal) => runJob({ services, fills, verification, evictions, pins }, job, signal),
     evict: (options) => evictions.run(options),
+    pins,
+    fetchPinLater(name) {
+      if (schedule.exists) schedule.add({ kind: 'fetch-pin', key: name });
+      else platform.defer('fetch a pin', pins.fetch(name, { signal: stopping.signal }));
+    },
+    removals: createRemovals(services, onPathsChanged, onRemoved),
     readiness: () => checkReadiness(services),
     upstreams: () => services.upstreams.status(),
     async isPrepared() {
@@ -176,6 +190,7 @@ export function createCache(
     async drain(deadline) {
       verification.stop();
       evictions.stop();
+      stopping.abort(new Error('This cache is shutting down'));
       await fills.drain(deadline);
       await verification.idle();
       await evictions.idle();

@@ -7,6 +7,7 @@ import { faultOf } from './faults.ts';
 import type { BackgroundVerification } from './fill/background-verification.ts';
 import type { FillEnd } from './fill/fill.ts';
 import type { Fills } from './fill/fills.ts';
+import { PinError, type Pins } from './pins.ts';
 import type { CacheServices } from './services.ts';
 
 /** What became of a job. The reasons are for logs, without secrets. */
@@ -22,6 +23,7 @@ export interface RunJobParts {
   readonly fills: Fills;
   readonly verification: Pick<BackgroundVerification, 'verify'>;
   readonly evictions: Pick<Evictions, 'run'>;
+  readonly pins: Pick<Pins, 'fetch'>;
 }
 
 /** A run ends itself before its runtime does: consumers of queues and functions have 15 minutes. In milliseconds. */
@@ -57,6 +59,7 @@ async function attempt(
 ): Promise<JobOutcome> {
   if (job.kind === 'evict') return await evicted(parts, job, signal);
   const { kind, key } = job;
+  if (kind === 'fetch-pin') return await fetched(parts, key, signal);
   try {
     assertKey(key);
   } catch (error) {
@@ -114,6 +117,21 @@ async function verified(verification: RunJobParts['verification'], key: string):
       return nothing('there is nothing that could be verified');
     case 'changed':
       return { kind: 'later', reason: 'it was stored anew while it was read' };
+  }
+}
+
+/** What is stored already costs the next attempt nothing. */
+async function fetched(
+  { pins }: RunJobParts,
+  name: string,
+  signal: AbortSignal | undefined,
+): Promise<JobOutcome> {
+  try {
+    const { failures } = await pins.fetch(name, signal === undefined ? {} : { signal });
+    return failures === 0 ? { kind: 'done' } : { kind: 'later', reason: `${failures} NARs could not be had` };
+  } catch (error) {
+    if (error instanceof PinError) return nothing(error.message);
+    throw error;
   }
 }
 

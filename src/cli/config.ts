@@ -3,6 +3,7 @@ import { write } from './context.ts';
 import type { CliContext } from './context.ts';
 import { requireFiles } from './required-files.ts';
 import { addSettingsFlags, configOf } from './settings-flags.ts';
+import { tableOf } from './table.ts';
 
 /** `snowcap config check` */
 export function registerConfig(program: Command, context: CliContext): void {
@@ -22,9 +23,7 @@ async function check(command: Command, context: CliContext): Promise<void> {
     // The variable is named where it is another one than the setting's own.
     origin === 'default' || source === name ? origin : `${origin} (${source ?? name})`,
   ]);
-  const widths = [0, 1].map((column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  const lines = rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  '));
-  await write(context.stdout, `${lines.map((line) => line.trimEnd()).join('\n')}\n`);
+  await write(context.stdout, tableOf(rows));
 
   await requireFiles(config);
 }

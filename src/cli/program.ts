@@ -1,11 +1,14 @@
 import { Command } from 'commander';
 import { registerConfig } from './config.ts';
 import type { CliContext } from './context.ts';
+import { registerDelete } from './delete.ts';
 import { registerKey } from './key.ts';
 import { registerMigrate } from './migrate.ts';
 import { registerNar } from './nar.ts';
+import { registerPins } from './pins.ts';
 import { registerReindex } from './reindex.ts';
 import { registerServe } from './serve.ts';
+import { registerToken } from './token.ts';
 import { registerVerify } from './verify.ts';
 
 /**
@@ -28,6 +31,9 @@ export function createProgram(context: CliContext): Command {
   registerKey(program, context);
   registerConfig(program, context);
   registerMigrate(program, context);
+  registerPins(program, context);
+  registerDelete(program, context);
+  registerToken(program, context);
   registerVerify(program, context);
   registerReindex(program, context);
   registerNar(program, context);

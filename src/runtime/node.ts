@@ -61,6 +61,7 @@ export async function startNode(config: Config, options: StartOptions): Promise<
     platform,
     version,
     narInfoMaxAge: Math.ceil(config.narInfoTtlMs / 1000),
+    adminTokens: config.adminTokens,
     exposition: async () => {
       // With the index at fault, the other metrics are worth the more.
       const totals = await services.metadata.totals().catch(() => null);

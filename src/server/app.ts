@@ -8,6 +8,7 @@ import { aliveRoute, metricsRoute, readyRoute } from './routes/health.ts';
 import { listingRoute } from './routes/listing.ts';
 import { narRoute } from './routes/nar.ts';
 import { narInfoRoute } from './routes/nar-info.ts';
+import { deletePinRoute, getPinRoute, listPinsRoute, putPinRoute } from './routes/pins.ts';
 
 /**
  * The whole HTTP side as one `fetch` handler. A HEAD is answered by the route of the GET: hono drops the
@@ -23,6 +24,10 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
   app.get('/healthz', (c) => aliveRoute(c));
   app.get('/readyz', (c) => readyRoute(c, options));
   app.get('/metrics', (c) => metricsRoute(c, options));
+  app.get('/pins', (c) => listPinsRoute(c, options));
+  app.get('/pins/:name', (c) => getPinRoute(c, options, c.req.param('name')));
+  app.put('/pins/:name', (c) => putPinRoute(c, options, c.req.param('name')));
+  app.delete('/pins/:name', (c) => deletePinRoute(c, options, c.req.param('name')));
   app.get('/nar/*', async (c, next) => {
     const { path, query } = rawTarget(c.req.url);
     if (CLIMBING.test(path)) return await next();

@@ -9,6 +9,8 @@ export interface AppOptions {
   readonly platform: Platform;
   /** As shown on `/`, the version of this program. */
   readonly version: string;
+  /** Hashes of the tokens of administrators, as `sha256:…`. @default none: there are none */
+  readonly adminTokens?: readonly string[];
   /** Seconds that shared caches may keep a narinfo. */
   readonly narInfoMaxAge: number;
   /** The exposition behind `/metrics`; without it that page is not there. */

@@ -1,6 +1,7 @@
 import type { Cache } from '../../cache/cache.ts';
 import type { JobOutcome } from '../../cache/run-job.ts';
 import type { Logger } from '../../telemetry/logger.ts';
+import { parseJob } from '../parse-job.ts';
 import type { QueuedJob } from './bindings.ts';
 
 /** What is used of a batch of a queue (`MessageBatch` of @cloudflare/workers-types fits). */
@@ -30,12 +31,13 @@ export async function consume(
   const outOfTime = AbortSignal.timeout(TIME_FOR_A_BATCH_MS);
   for (const message of batch.messages) {
     const { body, attempts } = message;
-    if (!isJob(body)) {
+    const job = queuedJobOf(body);
+    if (job === null) {
       logger.error('The queue has a message that is no job: it is dropped');
       message.ack();
       continue;
     }
-    const outcome = await done(cache, body, outOfTime);
+    const outcome = await done(cache, job, outOfTime);
     if (outcome.kind !== 'later') message.ack();
     else message.retry({ delaySeconds: PAUSES[Math.min(attempts, PAUSES.length) - 1] ?? 300 });
   }
@@ -51,9 +53,7 @@ async function done(
   return { kind: 'done' };
 }
 
-function isJob(body: unknown): body is QueuedJob {
-  if (typeof body !== 'object' || body === null || !('kind' in body)) return false;
-  if (body.kind === 'start-up' || body.kind === 'evict') return true;
-  const known = body.kind === 'fill' || body.kind === 'verify';
-  return known && 'key' in body && typeof body.key === 'string';
+function queuedJobOf(body: unknown): QueuedJob | null {
+  const isStartUp = typeof body === 'object' && body !== null && 'kind' in body && body.kind === 'start-up';
+  return isStartUp ? { kind: 'start-up' } : parseJob(body);
 }

@@ -45,7 +45,7 @@ export async function wire(
     cache,
     logger,
     bindings: { sendStream: sendStreamOf(platform) },
-    app: createApp({ cache, platform, version, narInfoMaxAge }),
+    app: createApp({ cache, platform, version, narInfoMaxAge, adminTokens: config.adminTokens }),
     async close() {
       await platform.settled();
       await drivers.close();

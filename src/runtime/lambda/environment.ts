@@ -85,6 +85,7 @@ export async function openEnvironment(
         platform,
         version,
         narInfoMaxAge: Math.ceil(config.narInfoTtlMs / 1000),
+        adminTokens: config.adminTokens,
       });
       return {
         cache,

@@ -1,4 +1,5 @@
 import type { BackgroundJob } from '../../platform.ts';
+import { parseJob } from '../parse-job.ts';
 
 /**
  * A request as function URLs and HTTP APIs of API Gateway hand it over (payload format 2.0); only what is read of it.
@@ -27,22 +28,15 @@ export type FunctionEvent =
   /** `{"kind":"start-up"}`, by who deploys it: what a process would do when it starts. */
   | { readonly kind: 'start-up' };
 
-const JOBS_OF_A_NAR = ['fill', 'verify'] as const;
-
 /** @throws Error for any other event, without what it holds */
 export function parseEvent(event: unknown): FunctionEvent {
   if (isHttpEvent(event)) return { kind: 'http', event };
-  const kind = textOf(event, 'kind');
-  if (kind === 'start-up') return { kind };
-  if (kind === 'evict') return { kind: 'job', job: { kind } };
-  const job = JOBS_OF_A_NAR.find((name) => name === kind);
-  const key = textOf(event, 'key');
-  if (job === undefined || key === null) {
-    throw new Error(
-      'Cannot tell what this event is for: expected an HTTP event, a background job or a start-up',
-    );
-  }
-  return { kind: 'job', job: { kind: job, key } };
+  if (textOf(event, 'kind') === 'start-up') return { kind: 'start-up' };
+  const job = parseJob(event);
+  if (job !== null) return { kind: 'job', job };
+  throw new Error(
+    'Cannot tell what this event is for: expected an HTTP event, a background job or a start-up',
+  );
 }
 
 /** The request of an event. @param signal aborts when the function must end */
