@@ -39,19 +39,25 @@ export interface ScriptEnd {
  * Runs a TypeScript file in a process of its own, with the Node that runs the tests.
  *
  * @param options.killAfterMs SIGKILL after so many milliseconds
+ * @param options.environment beside PATH; left out: that of the tests
  * @param options.fileSizeLimit the largest file in KiB that it may write: a write past it fails as on a full disk
  */
 export function runScript(
   script: string,
   args: readonly string[],
-  options: { readonly killAfterMs?: number; readonly fileSizeLimit?: number } = {},
+  options: {
+    readonly killAfterMs?: number;
+    readonly fileSizeLimit?: number;
+    readonly environment?: Readonly<Record<string, string>>;
+  } = {},
 ): Promise<ScriptEnd> {
-  const { fileSizeLimit, killAfterMs } = options;
+  const { fileSizeLimit, killAfterMs, environment } = options;
+  const env = environment === undefined ? process.env : { PATH: process.env['PATH'], ...environment };
   const command = [process.execPath, script, ...args] as const;
   const child =
     fileSizeLimit === undefined
-      ? spawn(command[0], command.slice(1))
-      : spawn('bash', ['-c', `ulimit -f ${fileSizeLimit} && exec "$@"`, 'bash', ...command]);
+      ? spawn(command[0], command.slice(1), { env })
+      : spawn('bash', ['-c', `ulimit -f ${fileSizeLimit} && exec "$@"`, 'bash', ...command], { env });
   const timer = killAfterMs === undefined ? undefined : setTimeout(() => child.kill('SIGKILL'), killAfterMs);
   let stdout = '';
   let stderr = '';

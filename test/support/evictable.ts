@@ -105,3 +105,31 @@ export async function objectsOf({ services }: Pick<TestCache, 'services'>): Prom
   }
   return { nars, narInfos };
 }
+
+/**
+ * What is not as it must be when nothing is under way, one sentence each: the index has as present what the storage has
+ * and counts just that, and no narinfo is without its NAR (law 8).
+ */
+export async function disorderOf({ services }: Pick<TestCache, 'services'>): Promise<readonly string[]> {
+  const { metadata, upkeep } = services;
+  const stored = await objectsOf({ services });
+  const nars = await upkeep.listNars(0, 10_000);
+  const present = nars.filter(({ state }) => state === 'present');
+  const keys = new Set(stored.nars);
+  const faults = [
+    ...present.filter(({ key }) => !keys.has(key)).map(({ key }) => `${key} is present and not stored`),
+    ...nars.filter(({ state }) => state === 'evicting').map(({ key }) => `${key} is still evicting`),
+  ];
+  const known = new Set(present.map(({ key }) => key));
+  for (const key of keys) if (!known.has(key)) faults.push(`${key} is stored and not present`);
+  for (const hash of stored.narInfos) {
+    const path = await metadata.getPath(hash);
+    if (path === null || !keys.has(path.nar.key)) faults.push(`${hash}.narinfo has no NAR`);
+  }
+  const bytes = present.reduce((sum, { fileSize }) => sum + (fileSize ?? 0), 0);
+  const totals = await metadata.totals();
+  if (totals.presentBytes !== bytes || totals.presentNars !== present.length) {
+    faults.push(`${totals.presentBytes} bytes of ${totals.presentNars} are counted, there are ${bytes}`);
+  }
+  return faults;
+}

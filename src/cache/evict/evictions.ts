@@ -26,6 +26,8 @@ export interface EvictionMemory {
   stored: number;
   /** Of the next look that comes by time alone, in milliseconds since the epoch. */
   lookAt: number;
+  /** Before this time no look is worth anything; milliseconds since the epoch. */
+  pausedUntil: number;
 }
 
 export interface EvictionsParts extends Pick<RemovalParts, 'onPathsChanged' | 'onRemoved'> {
@@ -40,12 +42,12 @@ export interface EvictionsParts extends Pick<RemovalParts, 'onPathsChanged' | 'o
 const LOOK_EVERY_MS = 30_000;
 /** A look comes sooner where so much of the limit was stored. */
 const LOOK_AFTER_PART = 1 / 100;
-/** Where all that is left must stay, the next look is as far away as this. In milliseconds. */
-const PAUSE_MS = 2 * 60_000;
+/** Where all that is left must stay, time alone changes that: no look comes sooner. In milliseconds. */
+const PAUSE_MS = 60_000;
 
 /** @param now milliseconds since the epoch */
 export function createEvictionMemory(now: number): EvictionMemory {
-  return { stored: 0, lookAt: now + LOOK_EVERY_MS };
+  return { stored: 0, lookAt: now + LOOK_EVERY_MS, pausedUntil: now };
 }
 
 export function createEvictions(parts: EvictionsParts): Evictions {
@@ -110,7 +112,7 @@ export function createEvictions(parts: EvictionsParts): Evictions {
       schedule.add({ kind: 'evict' });
     } else if (platform.fillsOutliveClients) {
       const { outcome } = await tracedAlone(platform.tracer, 'evict promptly', {}, () => counted({}));
-      if (outcome === 'kept' || outcome === 'storage_fault') memory.lookAt = clock.now() + PAUSE_MS;
+      if (outcome === 'kept' || outcome === 'storage_fault') memory.pausedUntil = clock.now() + PAUSE_MS;
     }
   }
 
@@ -118,8 +120,9 @@ export function createEvictions(parts: EvictionsParts): Evictions {
     run: (options = {}) => counted(options),
     stored(bytes) {
       memory.stored += bytes;
-      const due = memory.stored > settings.maxSize * LOOK_AFTER_PART || clock.now() >= memory.lookAt;
-      if (due && running === null && !stopping.signal.aborted) {
+      const now = clock.now();
+      const due = memory.stored > settings.maxSize * LOOK_AFTER_PART || now >= memory.lookAt;
+      if (due && now >= memory.pausedUntil && running === null && !stopping.signal.aborted) {
         platform.defer('look whether to evict', look());
       }
     },

@@ -1,0 +1,462 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { CacheServices } from '../../src/cache/services.ts';
+import { MetadataError } from '../../src/database/metadata-store.ts';
+import { type BlobBody, type BlobStore, StorageError } from '../../src/storage/blob-store.ts';
+import { collect, leave } from '../../src/stream/byte-stream.ts';
+import { streamOfBody } from '../../src/cache/stored-bytes.ts';
+import { download } from '../support/download.ts';
+import {
+  disorderOf,
+  fetchAgain,
+  fetched,
+  objectsOf,
+  pushed,
+  baseName,
+  stateOf,
+  statesOf,
+} from '../support/evictable.ts';
+import { type FaultServer, startFaultServer } from '../support/fault-server.ts';
+import { shiftedClock, withMethods } from '../support/replaced.ts';
+import { publish, type SignedPath, signedPath } from '../support/signed-path.ts';
+import { startTestCache, type TestCache, type TestCacheOptions, until } from '../support/test-cache.ts';
+
+const HOUR_MS = 60 * 60 * 1000;
+const SIZE = 10_000;
+
+let upstream: FaultServer;
+let snowcap: TestCache;
+let another: TestCache | null;
+let clock: ReturnType<typeof shiftedClock>;
+
+/** A cache out of which everything goes, with what comes between. */
+async function start(options: TestCacheOptions = {}): Promise<void> {
+  const settings = { maxSize: 1.5 * SIZE, lowWater: 0, evictPushedAfterMs: 0 };
+  snowcap = await startTestCache({
+    upstreams: [upstream.url],
+    clock,
+    platform: { schedule: () => Promise.resolve() },
+    ...options,
+    settings: { ...settings, ...options.settings },
+  });
+}
+
+/** Does something once, just before a method of the upkeep is called. */
+function before(
+  method: 'markEvicting' | 'spareEvicting' | 'finishEvicting',
+  hook: () => Promise<unknown>,
+): NonNullable<TestCacheOptions['replace']> {
+  const once = onlyOnce(hook);
+  return ({ upkeep }) => ({
+    upkeep: withMethods(upkeep, {
+      markEvicting: async (...given) => {
+        if (method === 'markEvicting') await once();
+        return await upkeep.markEvicting(...given);
+      },
+      spareEvicting: async (...given) => {
+        if (method === 'spareEvicting') await once();
+        return await upkeep.spareEvicting(...given);
+      },
+      finishEvicting: async (...given) => {
+        if (method === 'finishEvicting') await once();
+        return await upkeep.finishEvicting(...given);
+      },
+    }),
+  });
+}
+
+function onlyOnce(hook: () => Promise<unknown>): () => Promise<void> {
+  let done = false;
+  return async () => {
+    if (done) return;
+    done = true;
+    await hook();
+  };
+}
+
+/** The storage of a cache, where something is done once before the NAR or the narinfos are deleted. */
+function beforeDeleting(
+  what: 'nar' | 'narinfo',
+  hook: () => Promise<unknown>,
+): NonNullable<TestCacheOptions['replace']> {
+  const once = onlyOnce(hook);
+  return ({ storage }) => ({
+    storage: withMethods(storage, {
+      delete: async (keys) => {
+        if (keys.some((key) => (what === 'nar' ? key.startsWith('nar/') : key.endsWith('.narinfo'))))
+          await once();
+        await storage.delete(keys);
+      },
+    }),
+  });
+}
+
+async function two(): Promise<readonly [SignedPath, SignedPath]> {
+  const first = await fetched(snowcap, upstream, { name: 'first', seed: 11, size: SIZE });
+  await snowcap.settled();
+  clock.advance(HOUR_MS);
+  const second = await fetched(snowcap, upstream, { name: 'second', seed: 12, size: SIZE });
+  await snowcap.settled();
+  clock.advance(HOUR_MS);
+  return [first, second];
+}
+
+beforeEach(async () => {
+  upstream = await startFaultServer();
+  clock = shiftedClock();
+  another = null;
+});
+
+afterEach(async () => {
+  await another?.close();
+  await snowcap.close();
+  await upstream.close();
+});
+
+describe('an eviction loses against', () => {
+  it('an access that was recorded after it looked', async () => {
+    let first: SignedPath | undefined;
+    await start({
+      replace: before('markEvicting', async () => {
+        if (first === undefined) return;
+        await snowcap.drivers.metadata.touch([{ key: first.url, at: clock.now() }]);
+      }),
+    });
+    const paths = await two();
+    [first] = paths;
+    expect(await snowcap.cache.evict()).toMatchObject({
+      outcome: 'kept',
+      passedOver: { lost: { nars: 1 } },
+      kept: { recent: first.body.length },
+    });
+    expect(await statesOf(snowcap, paths)).toEqual(['present', 'absent']);
+    expect(await disorderOf(snowcap)).toEqual([]);
+  });
+
+  it('a pin that came after it looked, and one that came after it marked', async () => {
+    for (const step of ['markEvicting', 'spareEvicting'] as const) {
+      let path: SignedPath | undefined;
+      await start({
+        replace: before(step, async () => {
+          if (path === undefined) return;
+          const { hash, storePath } = path;
+          const pin = { name: 'late', hash, storePath, createdAt: clock.now(), expiresAt: null };
+          await snowcap.drivers.upkeep.putPin(pin);
+        }),
+      });
+      const paths = await two();
+      path = paths[1];
+      expect(await snowcap.cache.evict()).toMatchObject({
+        outcome: 'kept',
+        passedOver: { lost: { nars: 1 } },
+      });
+      expect(await statesOf(snowcap, paths)).toEqual(['absent', 'present']);
+      expect(await disorderOf(snowcap)).toEqual([]);
+      if (step === 'markEvicting') await snowcap.close();
+    }
+  });
+
+  it('a push of a path that refers to what it has marked', async () => {
+    let below: SignedPath | undefined;
+    await start({
+      settings: { maxSize: SIZE },
+      replace: before('spareEvicting', async () => {
+        if (below === undefined) return;
+        await pushed(snowcap, { name: 'above', seed: 3, size: 100, references: [baseName(below)] });
+      }),
+    });
+    below = await pushed(snowcap, { name: 'below', size: SIZE });
+    clock.advance(HOUR_MS);
+    expect(await snowcap.cache.evict()).toMatchObject({ outcome: 'kept' });
+    expect(await stateOf(snowcap, below)).toBe('present');
+    expect(await snowcap.services.upkeep.listDangling(0, 10)).toEqual([]);
+    expect(await disorderOf(snowcap)).toEqual([]);
+  });
+});
+
+describe('an eviction and a fill of the same NAR', () => {
+  /** Another instance, which does not see at first what is stored, and so fills it and meets the old body. */
+  async function blindInstance(
+    also: (services: CacheServices) => Partial<CacheServices> = () => ({}),
+  ): Promise<TestCache> {
+    let looks = 0;
+    const blind = (storage: BlobStore): BlobStore =>
+      withMethods(storage, {
+        get: async (key, options) => (key.startsWith('nar/') ? null : await storage.get(key, options)),
+        head: async (key) => (key.startsWith('nar/') && looks++ === 0 ? null : await storage.head(key)),
+      });
+    another = await startTestCache({
+      upstreams: [upstream.url],
+      clock,
+      sharing: snowcap,
+      platform: { schedule: () => Promise.resolve() },
+      replace: (services) => ({ storage: blind(services.storage), ...also(services) }),
+    });
+    return another;
+  }
+
+  it('that met the old body and was recorded before the eviction was over: the row tells that it is gone', async () => {
+    let path: SignedPath | undefined;
+    await start({
+      replace: beforeDeleting('nar', async () => {
+        if (path !== undefined)
+          expect(await another?.cache.run({ kind: 'fill', key: path.url })).toEqual({ kind: 'done' });
+      }),
+    });
+    [path] = await two();
+    await blindInstance();
+    await snowcap.drivers.locks.acquire(`fill:${path.url}`, { leaseMs: 1, waitMs: 0 });
+    const report = await snowcap.cache.evict();
+    expect(report.passedOver.lost.nars).toBe(1);
+    expect(await stateOf(snowcap, path)).toBe('absent');
+    expect(await disorderOf(snowcap)).toEqual([]);
+    await fetchAgain(snowcap, path);
+  });
+
+  it('that met the old body and was recorded afterwards: the fill takes it back', async () => {
+    let path: SignedPath | undefined;
+    const over = Promise.withResolvers<void>();
+    const met = Promise.withResolvers<void>();
+    let filling: Promise<unknown> = Promise.resolve();
+    await start({
+      replace: beforeDeleting('nar', async () => {
+        if (path === undefined) return;
+        filling = another?.cache.run({ kind: 'fill', key: path.url }) ?? filling;
+        await met.promise;
+      }),
+    });
+    [path] = await two();
+    await blindInstance(({ metadata }) => ({
+      metadata: withMethods(metadata, {
+        markPresent: async (...given) => {
+          met.resolve();
+          await over.promise;
+          return await metadata.markPresent(...given);
+        },
+      }),
+    }));
+    await snowcap.cache.evict();
+    over.resolve();
+    expect(await filling).toMatchObject({ kind: 'later', reason: /evicted while it was stored/ });
+    expect(await stateOf(snowcap, path)).toBe('absent');
+    expect(await disorderOf(snowcap)).toEqual([]);
+    await fetchAgain(snowcap, path);
+  });
+
+  it('that comes when the body has gone and its row has not: it writes last, and counts', async () => {
+    let path: SignedPath | undefined;
+    await start({
+      replace: before('finishEvicting', async () => {
+        if (path === undefined) return;
+        another = await startTestCache({ upstreams: [upstream.url], clock, sharing: snowcap });
+        await fetchAgain(another, path);
+        await another.settled();
+      }),
+    });
+    [path] = await two();
+    await snowcap.cache.evict();
+    expect(await stateOf(snowcap, path)).toBe('present');
+    expect(await disorderOf(snowcap)).toEqual([]);
+  });
+
+  it('that is under way in this process: it is left alone', async () => {
+    await start({ storage: 'file', settings: { maxSize: 2_500_000 } });
+    await pushed(snowcap, { name: 'filler', seed: 6, size: 1_000_000 });
+    const path = await signedPath({ name: 'slow', seed: 5, size: 2_000_000 });
+    publish(upstream, path, { bytesPerSecond: 4_000_000 });
+    await snowcap.get(`/${path.hash}.narinfo`);
+    const filled = download(`${snowcap.url}/${path.url}`);
+    await until(() => snowcap.metric('snowcap_fills_in_flight') === 1);
+    // As if another instance had stored it: it counts, and it is old.
+    await snowcap.drivers.storage.put(path.url, { kind: 'bytes', bytes: path.body });
+    const stored = {
+      fileHash: path.fileHash,
+      fileSize: path.body.length,
+      verification: 'nar',
+      at: 1,
+    } as const;
+    await snowcap.services.metadata.markPresent(path.url, stored);
+    expect(await snowcap.cache.evict()).toMatchObject({ passedOver: { in_use: { nars: 1 } } });
+    expect((await filled).bytes.equals(path.body)).toBe(true);
+    await snowcap.settled();
+    expect(await disorderOf(snowcap)).toEqual([]);
+  });
+});
+
+describe('a reader in flight', () => {
+  /** A body that a client reads slowly, while there is too much. */
+  async function beingRead(
+    reading: () => TestCache,
+  ): Promise<{ readonly path: SignedPath; readonly body: BlobBody }> {
+    const path = await fetched(snowcap, upstream, { size: 1_000_000, name: 'large', seed: 7 });
+    await pushed(snowcap, { name: 'filler', seed: 6, size: 300_000 });
+    await snowcap.settled();
+    const answer = await reading().cache.getNar({ key: path.url, query: '' });
+    if (answer.kind !== 'body') throw new Error(`The answer is ${answer.kind}`);
+    await reading().cache.flush();
+    // Its access is told, and long ago.
+    clock.advance(HOUR_MS);
+    return { path, body: answer.body };
+  }
+
+  it.each(['file', 'memory'] as const)(
+    'in this process keeps its body until it has it or leaves (%s)',
+    async (storage) => {
+      await start({ storage, settings: { maxSize: 1_200_000 } });
+      const { path, body } = await beingRead(() => snowcap);
+      expect(await snowcap.cache.evict()).toMatchObject({
+        outcome: 'kept',
+        kept: { inUse: path.body.length, recent: 0, pushed: 0 },
+        passedOver: { in_use: { nars: 1 } },
+      });
+      const bytes = await collect(streamOfBody(body), path.body.length);
+      expect(Buffer.from(bytes).equals(path.body)).toBe(true);
+      const left = await snowcap.cache.getNar({ key: path.url, query: '' });
+      if (left.kind === 'body') await leave(streamOfBody(left.body));
+      await pushed(snowcap, { name: 'filler', seed: 6, size: 300_000 });
+      clock.advance(HOUR_MS);
+      expect(await snowcap.cache.evict()).toMatchObject({ outcome: 'reached', after: { presentNars: 0 } });
+    },
+  );
+
+  it('in another instance has its body to the end, where the store has opened it', async () => {
+    await start({ storage: 'file', settings: { maxSize: 1_200_000 } });
+    const reading = await startTestCache({ upstreams: [upstream.url], clock, sharing: snowcap });
+    another = reading;
+    const { path, body } = await beingRead(() => reading);
+    expect(await snowcap.cache.evict()).toMatchObject({ outcome: 'reached', after: { presentNars: 0 } });
+    const bytes = await collect(streamOfBody(body), path.body.length);
+    expect(Buffer.from(bytes).equals(path.body)).toBe(true);
+    expect(await disorderOf(snowcap)).toEqual([]);
+  });
+});
+
+describe('runners', () => {
+  it('are one at a time, in one process and in several', async () => {
+    const held = Promise.withResolvers<void>();
+    const begun = Promise.withResolvers<void>();
+    await start({
+      replace: before('markEvicting', async () => {
+        begun.resolve();
+        await held.promise;
+      }),
+    });
+    another = await startTestCache({ upstreams: [upstream.url], clock, sharing: snowcap });
+    await two();
+    const running = snowcap.cache.evict();
+    await begun.promise;
+    expect(await snowcap.cache.evict()).toMatchObject({ outcome: 'another_runs' });
+    expect(await another.cache.evict()).toMatchObject({ outcome: 'another_runs' });
+    held.resolve();
+    expect(await running).toMatchObject({ outcome: 'reached' });
+    expect(await another.cache.evict()).toMatchObject({ outcome: 'within_limit' });
+  });
+
+  it('do no harm to each other where the locks are down', async () => {
+    const locks = {
+      description: 'none',
+      acquire: () => Promise.reject(new Error('the lock service is down')),
+      ping: () => Promise.resolve(),
+      close: () => Promise.resolve(),
+    };
+    await start({ replace: () => ({ locks }) });
+    another = await startTestCache({
+      upstreams: [upstream.url],
+      clock,
+      sharing: snowcap,
+      replace: () => ({ locks }),
+      settings: { maxSize: 1.5 * SIZE, lowWater: 0 },
+    });
+    const paths = await two();
+    const reports = await Promise.all([snowcap.cache.evict(), another.cache.evict()]);
+    expect(reports.map(({ outcome }) => outcome).sort()).not.toContain('another_runs');
+    expect(await statesOf(snowcap, paths)).toEqual(['absent', 'absent']);
+    expect(await disorderOf(snowcap)).toEqual([]);
+  });
+});
+
+describe('a fault in the middle', () => {
+  /** A storage that refuses to delete some keys. */
+  function refusing(isRefused: (key: string) => boolean): NonNullable<TestCacheOptions['replace']> {
+    return ({ storage }) => ({
+      storage: withMethods(storage, {
+        delete: async (keys) => {
+          await storage.delete(keys.filter((key) => !isRefused(key)));
+          if (keys.some(isRefused)) throw new StorageError('Cannot delete: access denied');
+        },
+      }),
+    });
+  }
+
+  it('of the storage for one body: the others go, and it goes the next time', async () => {
+    const refused = new Set<string>();
+    await start({ replace: refusing((key) => refused.has(key)) });
+    const paths = await two();
+    for (const kept of [`${paths[0].hash}.narinfo`, paths[0].url]) {
+      for (const path of paths) await fetchAgain(snowcap, path);
+      await snowcap.settled();
+      clock.advance(2 * HOUR_MS);
+      refused.add(kept);
+      expect(await snowcap.cache.evict()).toMatchObject({
+        outcome: 'kept',
+        passedOver: { fault: { nars: 1 } },
+      });
+      expect(await statesOf(snowcap, paths)).toEqual(['evicting', 'absent']);
+      // What has no narinfo may stay; a narinfo never without its NAR.
+      expect((await objectsOf(snowcap)).nars).toEqual([paths[0].url]);
+      refused.clear();
+      expect(await snowcap.cache.evict()).toMatchObject({
+        outcome: 'within_limit',
+        freed: { resumed: { nars: 1 } },
+      });
+      expect(await disorderOf(snowcap)).toEqual([]);
+    }
+  });
+
+  it('of the storage for all: the run ends, and the next one goes on', async () => {
+    let down = true;
+    await start({ replace: refusing(() => down) });
+    await two();
+    expect(await snowcap.cache.evict()).toMatchObject({
+      outcome: 'storage_fault',
+      after: { presentNars: 2 },
+    });
+    expect(await snowcap.cache.evict()).toMatchObject({ outcome: 'storage_fault' });
+    down = false;
+    expect(await snowcap.cache.evict()).toMatchObject({
+      outcome: 'within_limit',
+      freed: { resumed: { nars: 2 } },
+    });
+    expect(await disorderOf(snowcap)).toEqual([]);
+  });
+
+  it.each(['spareEvicting', 'finishEvicting'] as const)(
+    'of the index at %s: the next run goes on',
+    async (step) => {
+      await start({ replace: before(step, () => Promise.reject(new MetadataError('the index is gone'))) });
+      await two();
+      await expect(snowcap.cache.evict()).rejects.toThrow('the index is gone');
+      expect(snowcap.metric('snowcap_eviction_runs_total', { outcome: 'failed' })).toBe(1);
+      expect(await snowcap.cache.evict()).toMatchObject({ freed: { resumed: { nars: 2 } } });
+      expect(await disorderOf(snowcap)).toEqual([]);
+    },
+  );
+
+  it('of a run that died before a pin came: what is left of a body that is to stay is put right', async () => {
+    for (const isLeft of [true, false]) {
+      await start({
+        replace: before('spareEvicting', () => Promise.reject(new MetadataError('the index is gone'))),
+      });
+      const [first] = await two();
+      await expect(snowcap.cache.evict()).rejects.toThrow('the index is gone');
+      const { storage, upkeep } = snowcap.services;
+      await storage.delete(isLeft ? [`${first.hash}.narinfo`] : [`${first.hash}.narinfo`, first.url]);
+      const { hash, storePath } = first;
+      await upkeep.putPin({ name: 'late', hash, storePath, createdAt: clock.now(), expiresAt: null });
+      await snowcap.cache.evict();
+      expect(await stateOf(snowcap, first)).toBe(isLeft ? 'present' : 'absent');
+      expect((await objectsOf(snowcap)).narInfos).toEqual(isLeft ? [first.hash] : []);
+      expect(await disorderOf(snowcap)).toEqual([]);
+      if (isLeft) await snowcap.close();
+    }
+  });
+});
