@@ -70,7 +70,10 @@ describe('what is remembered of paths without a body', () => {
     expect((await snowcap.cache.evict()).prunedPaths).toBe(1);
     expect(await Promise.all([lost, pinned, young, stored, own].map(isKnown))).toEqual([
       false,
-      ...[true, true, true, true],
+      true,
+      true,
+      true,
+      true,
     ]);
     expect(await statesOf(snowcap, [stored, own])).toEqual(['present', 'present']);
     // It is asked for as for the first time.

@@ -26,6 +26,8 @@ const SIZE = 10_000;
 let upstream: FaultServer;
 let snowcap: TestCache;
 let another: TestCache | null;
+/** What comes between is about this one. */
+let target: SignedPath | undefined;
 let clock: ReturnType<typeof shiftedClock>;
 
 /** A cache out of which everything goes, with what comes between. */
@@ -104,6 +106,7 @@ beforeEach(async () => {
   upstream = await startFaultServer();
   clock = shiftedClock();
   another = null;
+  target = undefined;
 });
 
 afterEach(async () => {
@@ -114,19 +117,18 @@ afterEach(async () => {
 
 describe('an eviction loses against', () => {
   it('an access that was recorded after it looked', async () => {
-    let first: SignedPath | undefined;
     await start({
       replace: before('markEvicting', async () => {
-        if (first === undefined) return;
-        await snowcap.drivers.metadata.touch([{ key: first.url, at: clock.now() }]);
+        if (target === undefined) return;
+        await snowcap.drivers.metadata.touch([{ key: target.url, at: clock.now() }]);
       }),
     });
     const paths = await two();
-    [first] = paths;
+    target = paths[0];
     expect(await snowcap.cache.evict()).toMatchObject({
       outcome: 'kept',
       passedOver: { lost: { nars: 1 } },
-      kept: { recent: first.body.length },
+      kept: { recent: paths[0].body.length },
     });
     expect(await statesOf(snowcap, paths)).toEqual(['present', 'absent']);
     expect(await disorderOf(snowcap)).toEqual([]);
@@ -134,17 +136,16 @@ describe('an eviction loses against', () => {
 
   it('a pin that came after it looked, and one that came after it marked', async () => {
     for (const step of ['markEvicting', 'spareEvicting'] as const) {
-      let path: SignedPath | undefined;
       await start({
         replace: before(step, async () => {
-          if (path === undefined) return;
-          const { hash, storePath } = path;
+          if (target === undefined) return;
+          const { hash, storePath } = target;
           const pin = { name: 'late', hash, storePath, createdAt: clock.now(), expiresAt: null };
           await snowcap.drivers.upkeep.putPin(pin);
         }),
       });
       const paths = await two();
-      path = paths[1];
+      target = paths[1];
       expect(await snowcap.cache.evict()).toMatchObject({
         outcome: 'kept',
         passedOver: { lost: { nars: 1 } },
@@ -156,19 +157,38 @@ describe('an eviction loses against', () => {
   });
 
   it('a push of a path that refers to what it has marked', async () => {
-    let below: SignedPath | undefined;
     await start({
       settings: { maxSize: SIZE },
       replace: before('spareEvicting', async () => {
-        if (below === undefined) return;
-        await pushed(snowcap, { name: 'above', seed: 3, size: 100, references: [baseName(below)] });
+        if (target === undefined) return;
+        await pushed(snowcap, { name: 'above', seed: 3, size: 100, references: [baseName(target)] });
       }),
     });
-    below = await pushed(snowcap, { name: 'below', size: SIZE });
+    const below = await pushed(snowcap, { name: 'below', size: SIZE });
+    target = below;
     clock.advance(HOUR_MS);
     expect(await snowcap.cache.evict()).toMatchObject({ outcome: 'kept' });
     expect(await stateOf(snowcap, below)).toBe('present');
     expect(await snowcap.services.upkeep.listDangling(0, 10)).toEqual([]);
+    expect(await disorderOf(snowcap)).toEqual([]);
+  });
+});
+
+describe('an eviction and a push of the same NAR', () => {
+  it.each(['narinfo', 'nar'] as const)('that is over before its %s is deleted: it stays', async (what) => {
+    const paths: SignedPath[] = [];
+    const again = async (): Promise<unknown> =>
+      paths.length > 0 && (await pushed(snowcap, { name: 'own', seed: 3, size: SIZE }));
+    await start({
+      settings: { maxSize: SIZE },
+      replace: what === 'narinfo' ? before('spareEvicting', again) : beforeDeleting('narinfo', again),
+    });
+    paths.push(await pushed(snowcap, { name: 'own', seed: 3, size: SIZE }));
+    clock.advance(HOUR_MS);
+    expect(await snowcap.cache.evict()).toMatchObject({ passedOver: { lost: { nars: 1 } } });
+    expect(await statesOf(snowcap, paths)).toEqual(['present']);
+    for (const path of paths) await fetchAgain(snowcap, path);
+    expect((await objectsOf(snowcap)).narInfos).toEqual(paths.map(({ hash }) => hash));
     expect(await disorderOf(snowcap)).toEqual([]);
   });
 });
@@ -195,16 +215,15 @@ describe('an eviction and a fill of the same NAR', () => {
   }
 
   it('that met the old body and was recorded before the eviction was over: the row tells that it is gone', async () => {
-    let path: SignedPath | undefined;
     await start({
       replace: beforeDeleting('nar', async () => {
-        if (path !== undefined)
-          expect(await another?.cache.run({ kind: 'fill', key: path.url })).toEqual({ kind: 'done' });
+        if (target !== undefined)
+          expect(await another?.cache.run({ kind: 'fill', key: target.url })).toEqual({ kind: 'done' });
       }),
     });
-    [path] = await two();
+    const [path] = await two();
+    target = path;
     await blindInstance();
-    await snowcap.drivers.locks.acquire(`fill:${path.url}`, { leaseMs: 1, waitMs: 0 });
     const report = await snowcap.cache.evict();
     expect(report.passedOver.lost.nars).toBe(1);
     expect(await stateOf(snowcap, path)).toBe('absent');
@@ -213,18 +232,18 @@ describe('an eviction and a fill of the same NAR', () => {
   });
 
   it('that met the old body and was recorded afterwards: the fill takes it back', async () => {
-    let path: SignedPath | undefined;
     const over = Promise.withResolvers<void>();
     const met = Promise.withResolvers<void>();
     let filling: Promise<unknown> = Promise.resolve();
     await start({
       replace: beforeDeleting('nar', async () => {
-        if (path === undefined) return;
-        filling = another?.cache.run({ kind: 'fill', key: path.url }) ?? filling;
+        if (target === undefined) return;
+        filling = another?.cache.run({ kind: 'fill', key: target.url }) ?? filling;
         await met.promise;
       }),
     });
-    [path] = await two();
+    const [path] = await two();
+    target = path;
     await blindInstance(({ metadata }) => ({
       metadata: withMethods(metadata, {
         markPresent: async (...given) => {
@@ -243,16 +262,16 @@ describe('an eviction and a fill of the same NAR', () => {
   });
 
   it('that comes when the body has gone and its row has not: it writes last, and counts', async () => {
-    let path: SignedPath | undefined;
     await start({
       replace: before('finishEvicting', async () => {
-        if (path === undefined) return;
+        if (target === undefined) return;
         another = await startTestCache({ upstreams: [upstream.url], clock, sharing: snowcap });
-        await fetchAgain(another, path);
+        await fetchAgain(another, target);
         await another.settled();
       }),
     });
-    [path] = await two();
+    const [path] = await two();
+    target = path;
     await snowcap.cache.evict();
     expect(await stateOf(snowcap, path)).toBe('present');
     expect(await disorderOf(snowcap)).toEqual([]);

@@ -41,9 +41,10 @@ export async function removeMarked(
   const { upkeep, platform } = parts.services;
   if (marked.length === 0) return { gone: [], lost: [], faulty: [] };
   await platform.checkpoint?.('evict:spare');
-  const spared = new Set(await upkeep.spareEvicting(marked, platform.clock.now()));
-  const [lost, going] = split(marked, ({ key }) => spared.has(key));
-  if (options.resumed) for (const { key } of lost) await putRight(parts, key);
+  await upkeep.spareEvicting(marked, platform.clock.now());
+  const going = await stillEvicting(parts, marked);
+  const spared = without(marked, going);
+  if (options.resumed) await putRight(parts, spared);
 
   // Also of those that fail below: answers of the index are as good as before.
   parts.onPathsChanged(going.flatMap(({ hashes }) => hashes));
@@ -51,19 +52,41 @@ export async function removeMarked(
   const bare = await deleteOf(parts, going, ({ hashes }) =>
     hashes.flatMap((hash) => [`${hash}.narinfo`, `${hash}.ls`]),
   );
+  const doomed = await stillEvicting(parts, bare.done);
   await platform.checkpoint?.('evict:delete-nars');
-  const deleted = await deleteOf(parts, bare.done, ({ key }) => [key]);
+  const deleted = await deleteOf(parts, doomed, ({ key }) => [key]);
   for (const { key } of deleted.done) parts.onRemoved(key);
 
   await platform.checkpoint?.('evict:finish');
   const finished = new Set(await upkeep.finishEvicting(deleted.done));
-  const [gone, refilled] = split(deleted.done, ({ key }) => finished.has(key));
-  for (const { key } of refilled) await putRight(parts, key);
-  return { gone, lost: [...lost, ...refilled], faulty: [...bare.failed, ...deleted.failed] };
+  const gone = deleted.done.filter(({ key }) => finished.has(key));
+  const refilled = [...without(bare.done, doomed), ...without(deleted.done, gone)];
+  await putRight(parts, refilled);
+  return { gone, lost: [...spared, ...refilled], faulty: [...bare.failed, ...deleted.failed] };
+}
+
+/**
+ * Those that no fill or push has stored anew: asked as late as can be, since what is deleted then is lost. What is
+ * stored in the time that one deletion takes is noted as gone below.
+ */
+async function stillEvicting(
+  { services: { upkeep } }: RemovalParts,
+  nars: readonly EvictingNar[],
+): Promise<readonly EvictingNar[]> {
+  if (nars.length === 0) return [];
+  const now = new Map((await upkeep.findNars(nars.map(({ key }) => key))).map((nar) => [nar.key, nar]));
+  return nars.filter(({ key, generation }) => {
+    const nar = now.get(key);
+    return nar?.state === 'evicting' && nar.generation === generation;
+  });
+}
+
+async function putRight(parts: RemovalParts, nars: readonly EvictingNar[]): Promise<void> {
+  for (const { key } of nars) await putRowRight(parts, key);
 }
 
 /** A row may say present although its body, or its narinfos, were removed before it did. */
-async function putRight(parts: RemovalParts, key: string): Promise<void> {
+async function putRowRight(parts: RemovalParts, key: string): Promise<void> {
   const { metadata, storage, platform } = parts.services;
   try {
     const named = await metadata.getNar(key, ALL_PATHS_OF_NAR);
@@ -115,9 +138,7 @@ async function deleteOf(
   return { done, failed };
 }
 
-function split<T>(
-  all: readonly T[],
-  isFirst: (one: T) => boolean,
-): readonly [first: readonly T[], rest: readonly T[]] {
-  return [all.filter(isFirst), all.filter((one) => !isFirst(one))];
+function without(all: readonly EvictingNar[], some: readonly EvictingNar[]): readonly EvictingNar[] {
+  const left = new Set(some);
+  return all.filter((one) => !left.has(one));
 }
