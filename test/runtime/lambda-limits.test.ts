@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { encodeNix32 } from '../../src/nix/base32.ts';
 import { fingerprint, formatNarInfo } from '../../src/nix/nar-info.ts';
@@ -295,4 +296,33 @@ it('says what is wrong with its configuration, in its log alone and without secr
   expect(service.output).toContain('SNOWCAP_PRIORITY: expected');
   expect(service.output).toContain('SNOWCAP_SECRET_KEY: ');
   expect(service.output).not.toContain('c2VjcmV0');
+});
+
+describe('the schedule of a function', () => {
+  it('has an event evict what was used least', async () => {
+    const { url, service, storage } = await start(
+      URL_SET_UP,
+      {},
+      { SNOWCAP_MAX_SIZE: '250000', SNOWCAP_EVICTION_LOW_WATER: '50%' },
+    );
+    const paths: SignedPath[] = [];
+    for (let nth = 1; nth <= 3; nth += 1) {
+      const path = await signedPath({ name: `path-${nth}`, seed: nth, size: 100_000 });
+      publish(upstream, path);
+      await download(`${url}/${path.hash}.narinfo`);
+      await download(`${url}/${path.url}`);
+      paths.push(path);
+    }
+    await service.settled();
+    const database = new DatabaseSync(join(storage, '../index.db'));
+    // What was used in the last minutes would stay.
+    database.exec('update nars set last_access = 1000 + id, evict_rank = 1000 + id');
+    expect(await service.invoke({ kind: 'evict' })).toEqual({ kind: 'done' });
+    const states = database.prepare('select state from nars order by id').all();
+    expect(states.map(({ state }) => state)).toEqual(['absent', 'absent', 'present']);
+    database.close();
+    const [first] = paths;
+    if (first === undefined) return;
+    expect((await download(`${url}/${first.url}`)).bytes.equals(first.body)).toBe(true);
+  });
 });

@@ -240,3 +240,43 @@ describe('An isolate that is killed in the middle of a fill', () => {
     expect(answer.bytes.equals(path.body)).toBe(true);
   });
 });
+
+describe('The cron trigger of a Worker', () => {
+  test('evicts what was used least, and a fill that passes the limit has it done by the queue', async () => {
+    const worker = await start({
+      settings: { SNOWCAP_MAX_SIZE: '250000', SNOWCAP_EVICTION_LOW_WATER: '50%', SNOWCAP_NAR_INFO_TTL: '0' },
+    });
+    const fetched = async (name: string, seed: number): Promise<SignedPath> => {
+      const path = await signedPath({ name, seed, size: 100_000 });
+      publish(upstream, path);
+      await download(`${worker.url}/${path.hash}.narinfo`);
+      await download(`${worker.url}/${path.url}`);
+      return path;
+    };
+    const database = await worker.workerd.getD1Database('INDEX');
+    const present = async (): Promise<number> => {
+      const row = await database.prepare("select count(*) as n from nars where state = 'present'").first('n');
+      return Number(row);
+    };
+    const first = await fetched('one', 1);
+    await fetched('two', 2);
+    await until(async () => (await present()) === 2);
+    // What was used in the last minutes would stay.
+    const age = 'update nars set last_access = 1000 + id, evict_rank = 1000 + id';
+    await database.prepare(age).run();
+    await fetched('three', 3);
+    await until(async () => (await present()) === 1, undefined, 40_000);
+    expect(worker.logs.join()).toContain('"job":"evict"');
+    expect(await storedSize(worker, first)).toBeNull();
+
+    await fetched('four', 4);
+    await fetched('five', 5);
+    await until(async () => (await present()) === 3);
+    await database.prepare(age).run();
+    const handler = await worker.workerd.getWorker();
+    const outcome = await handler.scheduled({ cron: '17 * * * *' });
+    expect(outcome.outcome).toBe('ok');
+    expect(await present()).toBe(1);
+    expect((await download(`${worker.url}/${first.url}`)).bytes.equals(first.body)).toBe(true);
+  });
+});
