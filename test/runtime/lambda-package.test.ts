@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { formatSecretKey, generateSecretKey } from '../../src/nix/signing-key.ts';
+import { parseEvent } from '../../src/runtime/lambda/function-event.ts';
 import { download } from '../support/download.ts';
 import { lambdaBundle } from '../support/lambda-bundle.ts';
 import { LambdaService } from '../support/lambda-runtime.ts';
@@ -133,7 +134,13 @@ describe('the deployment to Lambda', () => {
     expect(statements.filter((statement) => !logs.includes(statement))).toEqual([
       {
         Effect: 'Allow',
-        Action: ['s3:GetObject', 's3:PutObject', 's3:DeleteObject', 's3:AbortMultipartUpload'],
+        Action: [
+          's3:GetObject',
+          's3:PutObject',
+          's3:DeleteObject',
+          's3:AbortMultipartUpload',
+          's3:ListMultipartUploadParts',
+        ],
         Resource: { 'Fn::Sub': 'arn:${AWS::Partition}:s3:::cache-bucket/nix/*' },
       },
       {
@@ -144,12 +151,25 @@ describe('the deployment to Lambda', () => {
       },
       {
         Effect: 'Allow',
+        Action: ['s3:ListBucketMultipartUploads'],
+        Resource: { 'Fn::Sub': 'arn:${AWS::Partition}:s3:::cache-bucket' },
+      },
+      {
+        Effect: 'Allow',
         Action: ['lambda:InvokeFunction'],
         Resource: {
           'Fn::Sub': `arn:\${AWS::Partition}:lambda:\${AWS::Region}:\${AWS::AccountId}:function:snowcap-${STAGE}-cache`,
         },
       },
     ]);
+  });
+
+  it('is told every hour to look whether something is to be evicted', () => {
+    const { ScheduleExpression, State, Targets } = only('AWS::Events::Rule');
+    expect([ScheduleExpression, State]).toEqual(['rate(1 hour)', 'ENABLED']);
+    const [target, ...others] = Targets as readonly { readonly Input: string }[];
+    expect(others).toEqual([]);
+    expect(parseEvent(JSON.parse(target?.Input ?? ''))).toEqual({ kind: 'job', job: { kind: 'evict' } });
   });
 
   it('contains the bundle alone, small, and without source maps', async () => {
