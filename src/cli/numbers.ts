@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from 'commander';
-import { parseCount, parseSize } from '../config/values.ts';
+import { parseCount, parseSeconds, parseSize } from '../config/values.ts';
 import { parseDays } from '../config/upkeep.ts';
 
 /** The values of flags that are numbers, for commander: what they throw becomes its message about the flag. */
@@ -12,6 +12,11 @@ export function parseConcurrency(text: string): number {
 /** @returns bytes @throws InvalidArgumentError */
 export function parseBytesPerSecond(text: string): number {
   return flag(() => parseSize(text, 1));
+}
+
+/** @returns milliseconds @throws InvalidArgumentError */
+export function parseMaxTime(text: string): number {
+  return flag(() => parseSeconds(text, false));
 }
 
 /** @returns milliseconds @throws InvalidArgumentError */

@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { registerConfig } from './config.ts';
 import type { CliContext } from './context.ts';
 import { registerDelete } from './delete.ts';
+import { registerEvict } from './evict.ts';
 import { registerKey } from './key.ts';
 import { registerMigrate } from './migrate.ts';
 import { registerNar } from './nar.ts';
@@ -34,6 +35,7 @@ export function createProgram(context: CliContext): Command {
   registerPins(program, context);
   registerDelete(program, context);
   registerToken(program, context);
+  registerEvict(program, context);
   registerVerify(program, context);
   registerReindex(program, context);
   registerNar(program, context);

@@ -66,6 +66,6 @@ function flagsOf(command: Command): Partial<Record<SettingName, string>> {
 }
 
 /** `1 problem`, `2 problems` */
-export function counted(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+export function counted(count: number, noun: string, nouns: string = `${noun}s`): string {
+  return `${count} ${count === 1 ? noun : nouns}`;
 }

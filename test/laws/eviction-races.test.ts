@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { CacheServices } from '../../src/cache/services.ts';
-import { MetadataError } from '../../src/database/metadata-store.ts';
-import { type BlobBody, type BlobStore, StorageError } from '../../src/storage/blob-store.ts';
+import type { BlobBody, BlobStore } from '../../src/storage/blob-store.ts';
 import { collect, leave } from '../../src/stream/byte-stream.ts';
 import { streamOfBody } from '../../src/cache/stored-bytes.ts';
+import { before, beforeDeleting } from '../support/between.ts';
 import { download } from '../support/download.ts';
 import {
   disorderOf,
@@ -39,56 +39,6 @@ async function start(options: TestCacheOptions = {}): Promise<void> {
     platform: { schedule: () => Promise.resolve() },
     ...options,
     settings: { ...settings, ...options.settings },
-  });
-}
-
-/** Does something once, just before a method of the upkeep is called. */
-function before(
-  method: 'markEvicting' | 'spareEvicting' | 'finishEvicting',
-  hook: () => Promise<unknown>,
-): NonNullable<TestCacheOptions['replace']> {
-  const once = onlyOnce(hook);
-  return ({ upkeep }) => ({
-    upkeep: withMethods(upkeep, {
-      markEvicting: async (...given) => {
-        if (method === 'markEvicting') await once();
-        return await upkeep.markEvicting(...given);
-      },
-      spareEvicting: async (...given) => {
-        if (method === 'spareEvicting') await once();
-        return await upkeep.spareEvicting(...given);
-      },
-      finishEvicting: async (...given) => {
-        if (method === 'finishEvicting') await once();
-        return await upkeep.finishEvicting(...given);
-      },
-    }),
-  });
-}
-
-function onlyOnce(hook: () => Promise<unknown>): () => Promise<void> {
-  let done = false;
-  return async () => {
-    if (done) return;
-    done = true;
-    await hook();
-  };
-}
-
-/** The storage of a cache, where something is done once before the NAR or the narinfos are deleted. */
-function beforeDeleting(
-  what: 'nar' | 'narinfo',
-  hook: () => Promise<unknown>,
-): NonNullable<TestCacheOptions['replace']> {
-  const once = onlyOnce(hook);
-  return ({ storage }) => ({
-    storage: withMethods(storage, {
-      delete: async (keys) => {
-        if (keys.some((key) => (what === 'nar' ? key.startsWith('nar/') : key.endsWith('.narinfo'))))
-          await once();
-        await storage.delete(keys);
-      },
-    }),
   });
 }
 
@@ -346,136 +296,5 @@ describe('a reader in flight', () => {
     const bytes = await collect(streamOfBody(body), path.body.length);
     expect(Buffer.from(bytes).equals(path.body)).toBe(true);
     expect(await disorderOf(snowcap)).toEqual([]);
-  });
-});
-
-describe('runners', () => {
-  it('are one at a time, in one process and in several', async () => {
-    const held = Promise.withResolvers<void>();
-    const begun = Promise.withResolvers<void>();
-    await start({
-      replace: before('markEvicting', async () => {
-        begun.resolve();
-        await held.promise;
-      }),
-    });
-    another = await startTestCache({ upstreams: [upstream.url], clock, sharing: snowcap });
-    await two();
-    const running = snowcap.cache.evict();
-    await begun.promise;
-    expect(await snowcap.cache.evict()).toMatchObject({ outcome: 'another_runs' });
-    expect(await another.cache.evict()).toMatchObject({ outcome: 'another_runs' });
-    held.resolve();
-    expect(await running).toMatchObject({ outcome: 'reached' });
-    expect(await another.cache.evict()).toMatchObject({ outcome: 'within_limit' });
-  });
-
-  it('do no harm to each other where the locks are down', async () => {
-    const locks = {
-      description: 'none',
-      acquire: () => Promise.reject(new Error('the lock service is down')),
-      ping: () => Promise.resolve(),
-      close: () => Promise.resolve(),
-    };
-    await start({ replace: () => ({ locks }) });
-    another = await startTestCache({
-      upstreams: [upstream.url],
-      clock,
-      sharing: snowcap,
-      replace: () => ({ locks }),
-      settings: { maxSize: 1.5 * SIZE, lowWater: 0 },
-    });
-    const paths = await two();
-    const reports = await Promise.all([snowcap.cache.evict(), another.cache.evict()]);
-    expect(reports.map(({ outcome }) => outcome).sort()).not.toContain('another_runs');
-    expect(await statesOf(snowcap, paths)).toEqual(['absent', 'absent']);
-    expect(await disorderOf(snowcap)).toEqual([]);
-  });
-});
-
-describe('a fault in the middle', () => {
-  /** A storage that refuses to delete some keys. */
-  function refusing(isRefused: (key: string) => boolean): NonNullable<TestCacheOptions['replace']> {
-    return ({ storage }) => ({
-      storage: withMethods(storage, {
-        delete: async (keys) => {
-          await storage.delete(keys.filter((key) => !isRefused(key)));
-          if (keys.some(isRefused)) throw new StorageError('Cannot delete: access denied');
-        },
-      }),
-    });
-  }
-
-  it('of the storage for one body: the others go, and it goes the next time', async () => {
-    const refused = new Set<string>();
-    await start({ replace: refusing((key) => refused.has(key)) });
-    const paths = await two();
-    for (const kept of [`${paths[0].hash}.narinfo`, paths[0].url]) {
-      for (const path of paths) await fetchAgain(snowcap, path);
-      await snowcap.settled();
-      clock.advance(2 * HOUR_MS);
-      refused.add(kept);
-      expect(await snowcap.cache.evict()).toMatchObject({
-        outcome: 'kept',
-        passedOver: { fault: { nars: 1 } },
-      });
-      expect(await statesOf(snowcap, paths)).toEqual(['evicting', 'absent']);
-      // What has no narinfo may stay; a narinfo never without its NAR.
-      expect((await objectsOf(snowcap)).nars).toEqual([paths[0].url]);
-      refused.clear();
-      expect(await snowcap.cache.evict()).toMatchObject({
-        outcome: 'within_limit',
-        freed: { resumed: { nars: 1 } },
-      });
-      expect(await disorderOf(snowcap)).toEqual([]);
-    }
-  });
-
-  it('of the storage for all: the run ends, and the next one goes on', async () => {
-    let down = true;
-    await start({ replace: refusing(() => down) });
-    await two();
-    expect(await snowcap.cache.evict()).toMatchObject({
-      outcome: 'storage_fault',
-      after: { presentNars: 2 },
-    });
-    expect(await snowcap.cache.evict()).toMatchObject({ outcome: 'storage_fault' });
-    down = false;
-    expect(await snowcap.cache.evict()).toMatchObject({
-      outcome: 'within_limit',
-      freed: { resumed: { nars: 2 } },
-    });
-    expect(await disorderOf(snowcap)).toEqual([]);
-  });
-
-  it.each(['spareEvicting', 'finishEvicting'] as const)(
-    'of the index at %s: the next run goes on',
-    async (step) => {
-      await start({ replace: before(step, () => Promise.reject(new MetadataError('the index is gone'))) });
-      await two();
-      await expect(snowcap.cache.evict()).rejects.toThrow('the index is gone');
-      expect(snowcap.metric('snowcap_eviction_runs_total', { outcome: 'failed' })).toBe(1);
-      expect(await snowcap.cache.evict()).toMatchObject({ freed: { resumed: { nars: 2 } } });
-      expect(await disorderOf(snowcap)).toEqual([]);
-    },
-  );
-
-  it('of a run that died before a pin came: what is left of a body that is to stay is put right', async () => {
-    for (const isLeft of [true, false]) {
-      await start({
-        replace: before('spareEvicting', () => Promise.reject(new MetadataError('the index is gone'))),
-      });
-      const [first] = await two();
-      await expect(snowcap.cache.evict()).rejects.toThrow('the index is gone');
-      const { storage, upkeep } = snowcap.services;
-      await storage.delete(isLeft ? [`${first.hash}.narinfo`] : [`${first.hash}.narinfo`, first.url]);
-      const { hash, storePath } = first;
-      await upkeep.putPin({ name: 'late', hash, storePath, createdAt: clock.now(), expiresAt: null });
-      await snowcap.cache.evict();
-      expect(await stateOf(snowcap, first)).toBe(isLeft ? 'present' : 'absent');
-      expect((await objectsOf(snowcap)).narInfos).toEqual(isLeft ? [first.hash] : []);
-      expect(await disorderOf(snowcap)).toEqual([]);
-      if (isLeft) await snowcap.close();
-    }
   });
 });

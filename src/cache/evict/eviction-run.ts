@@ -40,6 +40,8 @@ export async function runEviction(parts: RunParts, options: EvictOptions): Promi
   const target = Math.floor(limit * settings.lowWater);
   const freed = noneFreed();
   const passedOver = nonePassedOver();
+  /** Of the last batch the storage deleted nothing: one body may be at fault, or all. The next batch is of one body. */
+  let doubtful = false;
   let storageFault = false;
 
   const isOver = (): boolean => signal?.aborted === true || clock.now() - begunAt >= budgetMs;
@@ -59,7 +61,10 @@ export async function runEviction(parts: RunParts, options: EvictOptions): Promi
     for (const { fileSize } of removed.gone) add(freed[kind], fileSize);
     for (const { fileSize } of removed.lost) add(passedOver.lost, fileSize);
     for (const { fileSize } of removed.faulty) add(passedOver.fault, fileSize);
-    if (removed.faulty.length > 0 && removed.gone.length === 0) storageFault = true;
+    const failed = removed.faulty.length > 0 && removed.gone.length === 0;
+    // What an earlier run could not remove may never be removed: it must not keep the others.
+    storageFault ||= failed && doubtful && kind !== 'resumed';
+    if (failed || removed.gone.length > 0) doubtful = failed;
     return removed.gone.length;
   }
 
@@ -80,7 +85,7 @@ export async function runEviction(parts: RunParts, options: EvictOptions): Promi
   /** What a run that died has marked, and perhaps removed in part. */
   async function resume(): Promise<void> {
     let after = 0;
-    while (!isOver() && !storageFault) {
+    while (!isOver()) {
       const left = await upkeep.listEvicting(after, PAGE);
       const last = left.at(-1);
       if (last === undefined) return;
@@ -109,7 +114,8 @@ export async function runEviction(parts: RunParts, options: EvictOptions): Promi
       });
       for (;;) {
         const excess = (await totals()).presentBytes - target;
-        const chosen = excess <= 0 || isOver() || storageFault ? null : await selection.next(excess);
+        const chosen =
+          excess <= 0 || isOver() || storageFault ? null : await selection.next(excess, doubtful ? 1 : PAGE);
         if (chosen === null) break;
         gone += await evict(chosen, kind);
         // Answers go first: this may walk over a million rows.
@@ -131,7 +137,7 @@ export async function runEviction(parts: RunParts, options: EvictOptions): Promi
     if (await evictAll(false, 0)) return 'reached';
     const pushedToo = evictPushedAfterMs !== null && !isOver() && !storageFault;
     if (pushedToo && (await evictAll(true, evictPushedAfterMs))) return 'reached';
-    if (storageFault) return 'storage_fault';
+    if (storageFault || doubtful) return 'storage_fault';
     return isOver() ? 'out_of_time' : 'kept';
   }
 
@@ -153,13 +159,13 @@ export async function runEviction(parts: RunParts, options: EvictOptions): Promi
   }
   const expiredPins = dryRun ? [] : await removeExpiredPins();
   if (!dryRun && parts.alone) await resume();
-  const outcome = storageFault ? 'storage_fault' : await bringDown(await metadata.totals());
+  const outcome = await bringDown(await metadata.totals());
   const after = await totals();
   const kept =
     outcome === 'kept'
       ? await keptBytes(
           { upkeep, inUse: parts.inUse, accessedBefore: begunAt - GRACE_MS, now: clock.now() },
-          after.presentBytes - passedOver.fault.bytes,
+          after.presentBytes - passedOver.fault.bytes + (dryRun ? freed.obtainable.bytes : 0),
           isOver,
         )
       : null;

@@ -23,21 +23,23 @@ export interface Selection {
   /**
    * The next ones that nothing keeps, as many as free so many bytes, of one page at most; null at the end. May be empty
    * before that.
+   *
+   * @param most bodies
    */
-  next(bytes: number): Promise<readonly Evictable[] | null>;
+  next(bytes: number, most: number): Promise<readonly Evictable[] | null>;
 }
 
 export function createSelection(parts: SelectionParts): Selection {
   const { upkeep, inUse, pushed, accessedBefore, now, onCandidate, passedOver } = parts;
   let after: { readonly rank: number; readonly id: number } | null = null;
   return {
-    async next(bytes) {
+    async next(bytes, most) {
       const page = await upkeep.listEvictable({ pushed, after, accessedBefore, now, limit: PAGE });
       if (page.length === 0) return null;
       const chosen: Evictable[] = [];
       let freed = 0;
       for (const one of page) {
-        if (freed >= bytes) break;
+        if (freed >= bytes || chosen.length === most) break;
         after = { rank: one.rank, id: one.nar.id };
         const verdict = verdictOn(one, inUse);
         onCandidate(candidateOf(one, pushed, verdict));
@@ -57,7 +59,8 @@ export function createSelection(parts: SelectionParts): Selection {
  * What keeps bodies where all has gone that may go. A walk over what an upstream could give again: that is what is
  * pinned of it, and what came in the last minutes.
  *
- * @param left bytes that are there, without those that the storage failed to delete
+ * @param left bytes that are there (in a dry run, with what would go of these), without those that the storage failed to
+ *   delete
  * @param isOver ends it: what was not looked at counts as pushed
  */
 export async function keptBytes(
