@@ -2,9 +2,11 @@ import { Command } from 'commander';
 import { registerConfig } from './config.ts';
 import type { CliContext } from './context.ts';
 import { registerKey } from './key.ts';
+import { registerMigrateStorage } from './migrate-storage.ts';
 import { registerMigrate } from './migrate.ts';
 import { registerNar } from './nar.ts';
 import { registerReindex } from './reindex.ts';
+import { registerResign } from './resign.ts';
 import { registerServe } from './serve.ts';
 import { registerVerify } from './verify.ts';
 
@@ -30,6 +32,8 @@ export function createProgram(context: CliContext): Command {
   registerMigrate(program, context);
   registerVerify(program, context);
   registerReindex(program, context);
+  registerMigrateStorage(program, context);
+  registerResign(program, context);
   registerNar(program, context);
   return program;
 }
