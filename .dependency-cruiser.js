@@ -13,7 +13,7 @@ const INTERFACES = [
   '^src/platform\\.ts$',
   '^src/storage/blob-store\\.ts$',
   '^src/spool/spool\\.ts$',
-  '^src/database/(metadata-store|upkeep-store|lease-store)\\.ts$',
+  '^src/database/(metadata-store|upkeep-store|lease-store|table-rows)\\.ts$',
   '^src/lock/lock-manager\\.ts$',
   '^src/upstream/(transport|upstreams)\\.ts$',
   '^src/telemetry/(logger|metrics|redact|tracing)\\.ts$',
@@ -60,7 +60,7 @@ const PORTABLE_DRIVERS = [
   // D1, and what it shares with node:sqlite.
   '^src/database/sqlite/(d1|compile|executor|leases|reads|schema|store|upkeep|writes)\\.ts$',
   '^src/database/postgres/',
-  '^src/database/(compile|database-url|eviction-order|index-store|leases|migrations|operation|rank|reads|retry|rows|server-store|tables|upkeep|upkeep-reads|upkeep-rows)\\.ts$',
+  '^src/database/(compile|database-url|eviction-order|index-store|leases|migrations|operation|rank|reads|retry|rows|server-store|tables|table-pages|upkeep|upkeep-reads|upkeep-rows)\\.ts$',
   '^src/lock/(?!redis/tcp\\.ts$)',
 ];
 /** Node modules that Workers implement too, behind one file each. */

@@ -18,7 +18,8 @@ export interface BucketTrustMemory {
   current: boolean;
 }
 
-const KEY = 'snowcap/trusted-keys';
+/** Where it is kept. */
+export const TRUSTED_KEYS_KEY = 'snowcap/trusted-keys';
 const MOST_BYTES = 1024 * 1024;
 
 export function createBucketTrustMemory(): BucketTrustMemory {
@@ -35,13 +36,17 @@ export function createBucketTrust(
   return {
     async isCurrent() {
       if (memory.current) return true;
-      const last = await storedBytes(storage, KEY, MOST_BYTES);
+      const last = await storedBytes(storage, TRUSTED_KEYS_KEY, MOST_BYTES);
       memory.current = last !== null && new TextDecoder().decode(last) === today;
       return memory.current;
     },
     async record() {
       const bytes = new TextEncoder().encode(today);
-      await storage.put(KEY, { kind: 'bytes', bytes }, { contentType: 'text/plain; charset=utf-8' });
+      await storage.put(
+        TRUSTED_KEYS_KEY,
+        { kind: 'bytes', bytes },
+        { contentType: 'text/plain; charset=utf-8' },
+      );
       memory.current = true;
     },
   };

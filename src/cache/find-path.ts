@@ -18,7 +18,7 @@ import type { NegativeMemory } from './negative-memory.ts';
 import type { CacheServices } from './services.ts';
 import { storeNarInfoOfPresent } from './store-nar-info.ts';
 import { withOwnSignatures } from './sign.ts';
-import { isStillJustified, judge, unsignedUpstreamsOf } from './trust.ts';
+import { isStillJustified, judge, type Judgement, unsignedUpstreamsOf } from './trust.ts';
 
 /**
  * Finds what is known of a store path: in the index, else at the upstreams, whose answer is verified
@@ -199,12 +199,7 @@ export async function rejustify(
   unsignedUpstreams: ReadonlySet<string>,
 ): Promise<PathWithNar | null> {
   const { path, nar } = recorded;
-  // Our own signature proves only that we once trusted somebody: it must not keep a path alive whose
-  // upstream key was withdrawn.
-  const own = new Set(services.signers.map((signer) => signer.publicKey.name));
-  const foreign = path.signatures.filter((signature) => !own.has(signature.split(':', 1)[0] ?? ''));
-  const allowedUpstream = path.origin !== null && unsignedUpstreams.has(path.origin) ? path.origin : null;
-  const judgement = await judge({ ...path, signatures: foreign }, services.trustedKeys, allowedUpstream);
+  const judgement = await judgeRecorded(services, path, unsignedUpstreams);
   if (!judgement.trusted) return null;
   const change = { signatures: path.signatures, justification: judgement.justification };
   const changed = await indexed('justify a path anew', () =>
@@ -215,6 +210,20 @@ export async function rejustify(
   const theirs = await indexed('look up a path', () => services.metadata.getPath(path.hash));
   if (theirs === null || theirs.nar.state === 'quarantined') return null;
   return isStillJustified(theirs.path, services.trustedKeys, unsignedUpstreams) ? theirs : null;
+}
+
+/** Judges a recorded path by the signatures that were kept and the keys trusted today. Writes nothing. */
+export async function judgeRecorded(
+  services: Pick<CacheServices, 'signers' | 'trustedKeys'>,
+  path: PathRecord,
+  unsignedUpstreams: ReadonlySet<string>,
+): Promise<Judgement> {
+  // Our own signature proves only that we once trusted somebody: it must not keep a path alive whose
+  // upstream key was withdrawn.
+  const own = new Set(services.signers.map((signer) => signer.publicKey.name));
+  const foreign = path.signatures.filter((signature) => !own.has(signature.split(':', 1)[0] ?? ''));
+  const allowedUpstream = path.origin !== null && unsignedUpstreams.has(path.origin) ? path.origin : null;
+  return await judge({ ...path, signatures: foreign }, services.trustedKeys, allowedUpstream);
 }
 
 /**

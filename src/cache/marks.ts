@@ -6,3 +6,5 @@ export const REBUILDING_MARK = 'rebuilding';
 export const REINDEX_MARK = 'reindex';
 /** Where a verification goes on. */
 export const VERIFY_MARK = 'verify';
+/** Where the copy of another index goes on that this one is to become. */
+export const COPY_MARK = 'copy';

@@ -4,10 +4,12 @@ import type { CliContext } from './context.ts';
 import { registerDelete } from './delete.ts';
 import { registerEvict } from './evict.ts';
 import { registerKey } from './key.ts';
+import { registerMigrateStorage } from './migrate-storage.ts';
 import { registerMigrate } from './migrate.ts';
 import { registerNar } from './nar.ts';
 import { registerPins } from './pins.ts';
 import { registerReindex } from './reindex.ts';
+import { registerResign } from './resign.ts';
 import { registerServe } from './serve.ts';
 import { registerToken } from './token.ts';
 import { registerVerify } from './verify.ts';
@@ -38,6 +40,8 @@ export function createProgram(context: CliContext): Command {
   registerEvict(program, context);
   registerVerify(program, context);
   registerReindex(program, context);
+  registerMigrateStorage(program, context);
+  registerResign(program, context);
   registerNar(program, context);
   return program;
 }

@@ -23,6 +23,7 @@ import {
   text,
   whole,
 } from './rows.ts';
+import type { TableRows } from './table-rows.ts';
 import type { UpkeepStore } from './upkeep-store.ts';
 
 /** Accesses recorded in one statement: some 100 kB of JSON, a few milliseconds. */
@@ -40,10 +41,11 @@ export interface MetadataStoreOptions {
   readonly checkpoint?: ((step: string) => void | Promise<void>) | undefined;
 }
 
-/** An index, its leases and its upkeep: all that a database of Snowcap holds. They close with the index. */
+/** An index, its leases, its upkeep and its rows: all that a database of Snowcap holds. They close with the index. */
 export interface IndexStore extends MetadataStore {
   readonly leases: LeaseStore;
   readonly upkeep: UpkeepStore;
+  readonly rows: TableRows;
 }
 
 type Rows = Promise<readonly Row[]>;

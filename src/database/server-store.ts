@@ -4,12 +4,14 @@ import { MetadataError } from './metadata-store.ts';
 import { type Migration, pendingAfter, RUN_MIGRATE, UnsuitableDatabaseError } from './migrations.ts';
 import { isOutage } from './retry.ts';
 import type { Row } from './rows.ts';
+import type { TableRows } from './table-rows.ts';
 import { createUpkeep, type UpkeepQueries } from './upkeep.ts';
 
 /** The queries of a database server. */
 export interface ServerQueries extends IndexQueries, LeaseQueries, UpkeepQueries {
   /** The migrations that were applied: rows with a `hash`, oldest first. */
   applied(): Promise<readonly Row[]>;
+  readonly rows: TableRows;
 }
 
 export interface ServerStoreOptions extends MetadataStoreOptions {
@@ -54,6 +56,7 @@ export async function openServerStore(
   return Object.assign(createIndex(queries, options), {
     leases: createLeases(queries, options.description),
     upkeep: createUpkeep(queries, options.checkpoint),
+    rows: queries.rows,
   });
 }
 

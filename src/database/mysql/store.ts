@@ -3,6 +3,7 @@ import { openServerStore, type ServerStoreOptions } from '../server-store.ts';
 import { mysqlConnectionOf } from './connection.ts';
 import { type MysqlClientOptions, mysqlExecutor } from './executor.ts';
 import * as statements from './statements.ts';
+import { mysqlTableRows } from './table-rows.ts';
 import { mysqlUpkeep, selectBan } from './upkeep.ts';
 
 export interface MysqlStoreOptions extends MysqlClientOptions, Omit<ServerStoreOptions, 'description'> {}
@@ -71,6 +72,7 @@ export async function createMysqlStore(options: MysqlStoreOptions): Promise<Inde
       removeEndedLeases: (values) => run(statements.removeEndedLeases(values)),
       selectNoLease: () => run(statements.selectNoLease({})),
       applied: () => run(statements.selectApplied({})),
+      rows: mysqlTableRows({ run }),
       close,
     },
     { ...options, description },

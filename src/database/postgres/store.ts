@@ -4,6 +4,7 @@ import { openServerStore, type ServerStoreOptions } from '../server-store.ts';
 import type { PostgresClientOptions } from './client.ts';
 import { postgresExecutor } from './executor.ts';
 import * as statements from './statements.ts';
+import { postgresTableRows } from './table-rows.ts';
 import { postgresUpkeep, selectBan } from './upkeep.ts';
 
 export interface PostgresStoreOptions
@@ -44,6 +45,7 @@ export async function createPostgresStore(options: PostgresStoreOptions): Promis
       removeEndedLeases: (values) => execute(statements.removeEndedLeases(values)),
       selectNoLease: () => execute(statements.selectNoLease({})),
       applied: () => execute(statements.selectApplied({})),
+      rows: postgresTableRows({ execute }),
       close,
     },
     { ...options, description },

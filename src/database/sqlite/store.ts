@@ -4,6 +4,7 @@ import { createUpkeep } from '../upkeep.ts';
 import type { SqliteExecutor, SqliteStatement } from './executor.ts';
 import { createLeaseStore } from './leases.ts';
 import { reads } from './reads.ts';
+import { sqliteTableRows } from './table-rows.ts';
 import { selectBan, sqliteUpkeep } from './upkeep.ts';
 import * as writes from './writes.ts';
 
@@ -60,5 +61,6 @@ export function createMetadataStore(executor: SqliteExecutor, options: MetadataS
   return Object.assign(index, {
     leases: createLeaseStore(executor, options.description),
     upkeep: createUpkeep(sqliteUpkeep(executor), options.checkpoint),
+    rows: sqliteTableRows(executor),
   });
 }
