@@ -72,16 +72,17 @@ export function indexReads(tables: IndexTables, dialect: ReadingDialect): IndexR
         join ${storeHashes} as referred on referred.id = ${referenceEdges.reference}
         where ${storeHashes.hash} = ${value('hash')}`,
     ),
+    // `cross join`: in this order, whatever SQLite takes for shorter.
     selectClosure: compile(
       sql`with recursive closure(id) as (
           select ${storeHashes.id} from ${storeHashes}
             where ${storeHashes.hash} in (select listed.value from ${listed})
           union
           select ${referenceEdges.reference} from closure
-            join ${referenceEdges} on ${referenceEdges.referrer} = closure.id
+            cross join ${referenceEdges} where ${referenceEdges.referrer} = closure.id
         )
         select ${storeHashes.hash} as hash from closure
-          join ${storeHashes} on ${storeHashes.id} = closure.id`,
+          cross join ${storeHashes} where ${storeHashes.id} = closure.id`,
     ),
     selectTotals: compile(
       sql`select ${sum(sizeCounters.presentBytes)} as present_bytes,

@@ -4,7 +4,7 @@ import { mysqlConnectionOf } from './connection.ts';
 import { type MysqlClientOptions, mysqlExecutor } from './executor.ts';
 import * as statements from './statements.ts';
 import { mysqlTableRows } from './table-rows.ts';
-import { mysqlUpkeep, selectBan } from './upkeep.ts';
+import { mysqlUpkeep, reads as upkeepReads } from './upkeep.ts';
 
 export interface MysqlStoreOptions extends MysqlClientOptions, Omit<ServerStoreOptions, 'description'> {}
 
@@ -42,7 +42,7 @@ export async function createMysqlStore(options: MysqlStoreOptions): Promise<Inde
           statements.insertEdges(values),
           reads.selectPath(values),
         ),
-      getBan: (values) => run(selectBan(values)),
+      getBan: (values) => run(upkeepReads.selectBan(values)),
       rejustifyPath: (values) => run(statements.updateJustification(values)),
       markPresent: (values) =>
         run(

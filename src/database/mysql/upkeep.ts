@@ -13,13 +13,11 @@ import { insertNodes, reads as indexReads } from './statements.ts';
  * updated cannot be read in a subquery of the same statement, but in one that is written out first: `distinct` sees to
  * that.
  */
-const reads: UpkeepReads = upkeepReads(tables, {
+export const reads: UpkeepReads = upkeepReads(tables, {
   compile,
   listed,
   whole: (expression) => sql`cast(${expression} as signed)`,
 });
-
-export const selectBan: UpkeepReads['selectBan'] = reads.selectBan;
 
 const isStored = sql.raw(`in ('present', 'evicting')`);
 const shardOf = sql.raw(`nars.id % ${COUNTER_SHARDS}`);

@@ -5,7 +5,7 @@ import type { PostgresClientOptions } from './client.ts';
 import { postgresExecutor } from './executor.ts';
 import * as statements from './statements.ts';
 import { postgresTableRows } from './table-rows.ts';
-import { postgresUpkeep, selectBan } from './upkeep.ts';
+import { postgresUpkeep, reads as upkeepReads } from './upkeep.ts';
 
 export interface PostgresStoreOptions
   extends PostgresClientOptions, Omit<ServerStoreOptions, 'description'> {}
@@ -27,7 +27,7 @@ export async function createPostgresStore(options: PostgresStoreOptions): Promis
       getNar: (values) => execute(reads.selectNar(values)),
       recordPath: (values) => execute(statements.recordPath(values)),
       replacePath: (values) => execute(statements.replacePath(values)),
-      getBan: (values) => execute(selectBan(values)),
+      getBan: (values) => execute(upkeepReads.selectBan(values)),
       rejustifyPath: (values) => execute(statements.updateJustification(values)),
       markPresent: (values) => execute(statements.updatePresent(values)),
       markAbsent: (values) => execute(statements.updateAbsent(values)),

@@ -15,13 +15,11 @@ import { reads as indexReads } from './statements.ts';
 const compile = compilerOf(new PgDialect());
 const whole = (name: string): SQL => sql`${value(name)}::bigint`;
 
-const reads: UpkeepReads = upkeepReads(tables, {
+export const reads: UpkeepReads = upkeepReads(tables, {
   compile,
   listed: (name) => sql`jsonb_array_elements_text(${value(name)}::text::jsonb) as listed(value)`,
   whole: (expression) => sql`(${expression})::bigint`,
 });
-
-export const selectBan: UpkeepReads['selectBan'] = reads.selectBan;
 
 const isStored = sql.raw(`in ('present', 'evicting')`);
 const shards = sql.raw(String(COUNTER_SHARDS));

@@ -5,7 +5,7 @@ import type { SqliteExecutor, SqliteStatement } from './executor.ts';
 import { createLeaseStore } from './leases.ts';
 import { reads } from './reads.ts';
 import { sqliteTableRows } from './table-rows.ts';
-import { selectBan, sqliteUpkeep } from './upkeep.ts';
+import { reads as upkeepReads, sqliteUpkeep } from './upkeep.ts';
 import * as writes from './writes.ts';
 
 /**
@@ -41,7 +41,7 @@ export function createMetadataStore(executor: SqliteExecutor, options: MetadataS
           writes.insertEdges(values),
           reads.selectPath(values),
         ]),
-      getBan: (values) => executor.execute(selectBan(values)),
+      getBan: (values) => executor.execute(upkeepReads.selectBan(values)),
       rejustifyPath: (values) => executor.execute(writes.updateJustification(values)),
       markPresent: (values) => lastOf([writes.countPresent(values), writes.updatePresent(values)]),
       markAbsent: (values) => lastOf([writes.countAbsent(values), writes.updateAbsent(values)]),

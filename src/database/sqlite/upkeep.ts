@@ -10,7 +10,7 @@ import { reads as indexReads } from './reads.ts';
 import * as tables from './schema.ts';
 import { insertNodes } from './writes.ts';
 
-const reads: UpkeepReads = upkeepReads(tables, {
+export const reads: UpkeepReads = upkeepReads(tables, {
   compile,
   listed: (name) => sql`json_each(${value(name)}) as listed`,
   whole: (expression) => expression,
@@ -211,5 +211,3 @@ export function sqliteUpkeep(executor: SqliteExecutor): UpkeepQueries {
     pruneOrphans: () => lastOf(deleteOrphanNars({}), deleteOrphanNodes({})),
   };
 }
-
-export const selectBan: UpkeepReads['selectBan'] = reads.selectBan;
