@@ -238,6 +238,39 @@ describe('a pushed path', () => {
     expect(await snowcap.services.upkeep.listDangling(0, 10)).toEqual([]);
   });
 
+  it('goes with those that referred to it, before anything that was used later', async () => {
+    // Two closures, a day apart, that do not fit on one page together: the half of all that is to go is the older one.
+    const members = 120;
+    const maxSize = 2 * members * 312 - 1;
+    await start(1, { settings: { evictPushedAfterMs: 0, maxSize, lowWater: 0.51 } });
+    const closures: (readonly SignedPath[])[] = [];
+    for (const name of ['older', 'younger']) {
+      const closure: SignedPath[] = [];
+      for (let nth = 0; nth < members; nth += 1) {
+        const references =
+          nth === members - 1
+            ? closure.map(baseName)
+            : closure
+                .slice(-1)
+                .map(baseName)
+                .slice(nth % 2);
+        const seed = closures.length * 1000 + nth + 1;
+        closure.push(await pushed(snowcap, { name: `${name}-${nth}`, size: 200, seed, references }));
+      }
+      closures.push(closure);
+      clock.advance(DAY_MS);
+    }
+    const report = await snowcap.cache.evict();
+    expect(report).toMatchObject({
+      outcome: 'reached',
+      passedOver: { lost: { nars: 0 } },
+    });
+    expect(report.freed.pushed.nars).toBeGreaterThan(members * 0.9);
+    const states = await Promise.all(closures.map((closure) => statesOf(snowcap, closure)));
+    expect(new Set(states[1])).toEqual(new Set(['present']));
+    expect(await snowcap.services.upkeep.listDangling(0, 10)).toEqual([]);
+  });
+
   it('stays while one that refers to it is pinned', async () => {
     await start(1, { settings: { evictPushedAfterMs: 0 } });
     const below = await pushed(snowcap, { name: 'below', size: SIZE });

@@ -13,8 +13,9 @@ import {
   type EvictOptions,
   noneFreed,
   nonePassedOver,
+  take,
 } from './report.ts';
-import { createSelection, keptBytes, PAGE, sizeOf } from './selection.ts';
+import { createSelection, keptBytes, PAGE, type Selection, sizeOf, upTo } from './selection.ts';
 
 export interface RunParts extends RemovalParts {
   readonly inUse: KeysInUse;
@@ -56,7 +57,8 @@ export async function runEviction(parts: RunParts, options: EvictOptions): Promi
     };
   }
 
-  async function remove(marked: readonly EvictingNar[], kind: EvictedKind): Promise<number> {
+  /** @returns the keys of those that have gone */
+  async function remove(marked: readonly EvictingNar[], kind: EvictedKind): Promise<readonly string[]> {
     const removed = await removeMarked(parts, marked, { resumed: kind === 'resumed' });
     for (const { fileSize } of removed.gone) add(freed[kind], fileSize);
     for (const { fileSize } of removed.lost) add(passedOver.lost, fileSize);
@@ -65,20 +67,28 @@ export async function runEviction(parts: RunParts, options: EvictOptions): Promi
     // What an earlier run could not remove may never be removed: it must not keep the others.
     storageFault ||= failed && doubtful && kind !== 'resumed';
     if (failed || removed.gone.length > 0) doubtful = failed;
-    return removed.gone.length;
+    return removed.gone.map(({ key }) => key);
   }
 
-  async function evict(chosen: readonly Evictable[], kind: EvictedKind): Promise<number> {
+  /**
+   * @param onKept called with each that somebody else keeps by now
+   * @returns the keys of those that have gone
+   */
+  async function evict(
+    chosen: readonly Evictable[],
+    kind: EvictedKind,
+    onKept: (one: Evictable) => void,
+  ): Promise<readonly string[]> {
     if (dryRun) {
       for (const one of chosen) add(freed[kind], sizeOf(one));
-      return chosen.length;
+      return chosen.map(({ nar }) => nar.key);
     }
-    if (chosen.length === 0) return 0;
+    if (chosen.length === 0) return [];
     await platform.checkpoint?.('evict:mark');
     const seen = chosen.map(({ nar: { key, generation, lastAccess } }) => ({ key, generation, lastAccess }));
     const marked = await upkeep.markEvicting(seen, clock.now());
     const isMarked = new Set(marked.map(({ key }) => key));
-    for (const one of chosen) if (!isMarked.has(one.nar.key)) add(passedOver.lost, sizeOf(one));
+    for (const one of chosen) if (!isMarked.has(one.nar.key)) onKept(one);
     return await remove(marked, kind);
   }
 
@@ -93,6 +103,29 @@ export async function runEviction(parts: RunParts, options: EvictOptions): Promi
       await remove(left, 'resumed');
       await clock.sleep(0);
     }
+  }
+
+  /**
+   * What has gone may have been the last that referred to these: they are older, so they go before what comes next.
+   *
+   * @returns those that have gone
+   */
+  async function evictReferred(selection: Selection): Promise<readonly Evictable[]> {
+    const gone: Evictable[] = [];
+    for (let at = 0; at < selection.referred.length && !isOver() && !storageFault;) {
+      const excess = (await totals()).presentBytes - target;
+      if (excess <= 0) break;
+      const chunk = upTo(
+        selection.referred.slice(at, at + PAGE).filter(({ nar }) => !parts.inUse.has(nar.key)),
+        excess,
+      );
+      const keys = new Set(await evict(chunk, 'pushed', noop));
+      gone.push(...chunk.filter(({ nar }) => keys.has(nar.key)));
+      selection.referred = selection.referred.filter(({ nar }) => !keys.has(nar.key));
+      at = keys.size > 0 ? 0 : at + Math.max(1, chunk.length);
+      await clock.sleep(0);
+    }
+    return gone;
   }
 
   /** @returns whether the low-water mark is reached */
@@ -117,12 +150,16 @@ export async function runEviction(parts: RunParts, options: EvictOptions): Promi
         const chosen =
           excess <= 0 || isOver() || storageFault ? null : await selection.next(excess, doubtful ? 1 : PAGE);
         if (chosen === null) break;
-        gone += await evict(chosen, kind);
+        const went = await evict(chosen, kind, (one) => add(passedOver.lost, sizeOf(one)));
+        const freedNow = went.length > 0 && pushed && !dryRun ? await evictReferred(selection) : [];
+        for (const one of freedNow) take(standing.referred, sizeOf(one));
+        gone += went.length + freedNow.length;
         // Answers go first: this may walk over a million rows.
         await clock.sleep(0);
       }
       const reached = (await totals()).presentBytes <= target;
-      if (pushed && gone > 0 && !dryRun && !reached && !isOver() && !storageFault) continue;
+      const more = pushed && gone > 0 && standing.referred.nars > 0;
+      if (more && !dryRun && !reached && !isOver() && !storageFault) continue;
       for (const reason of ['pinned', 'referred', 'in_use'] as const) {
         passedOver[reason].nars += standing[reason].nars;
         passedOver[reason].bytes += standing[reason].bytes;

@@ -116,6 +116,11 @@ export function add(tally: GrowingTally, bytes: number): void {
   tally.bytes += bytes;
 }
 
+export function take(tally: GrowingTally, bytes: number): void {
+  tally.nars -= 1;
+  tally.bytes -= bytes;
+}
+
 function none(): GrowingTally {
   return { nars: 0, bytes: 0 };
 }

@@ -20,6 +20,8 @@ export interface SelectionParts {
 
 /** One walk over the bodies of a kind, in the order in which they are to go. */
 export interface Selection {
+  /** The last ones that stayed since a pushed path refers to them, in order. Whoever evicts some of them takes them out. */
+  referred: readonly Evictable[];
   /**
    * The next ones that nothing keeps, as many as free so many bytes, of one page at most; null at the end. May be empty
    * before that.
@@ -29,14 +31,19 @@ export interface Selection {
   next(bytes: number, most: number): Promise<readonly Evictable[] | null>;
 }
 
+/** As many are kept at hand for when their referrers have gone: those are seldom much younger. */
+const MOST_REFERRED = 1000;
+
 export function createSelection(parts: SelectionParts): Selection {
   const { upkeep, inUse, pushed, accessedBefore, now, onCandidate, passedOver } = parts;
   let after: { readonly rank: number; readonly id: number } | null = null;
-  return {
+  const selection: Selection = {
+    referred: [],
     async next(bytes, most) {
       const page = await upkeep.listEvictable({ pushed, after, accessedBefore, now, limit: PAGE });
       if (page.length === 0) return null;
       const chosen: Evictable[] = [];
+      const referred = [...selection.referred];
       let freed = 0;
       for (const one of page) {
         if (freed >= bytes || chosen.length === most) break;
@@ -48,11 +55,14 @@ export function createSelection(parts: SelectionParts): Selection {
           freed += sizeOf(one);
         } else {
           add(passedOver[verdict], sizeOf(one));
+          if (verdict === 'referred') referred.push(one);
         }
       }
+      selection.referred = referred.slice(-MOST_REFERRED);
       return chosen;
     },
   };
+  return selection;
 }
 
 /**
@@ -96,6 +106,18 @@ export async function keptBytes(
   const { inUse: used, recent, rest } = obtainable;
   const pushed = left - pinned - used - recent - rest;
   return { pinned, inUse: used, recent, pushed: Math.max(0, pushed) };
+}
+
+/** The first ones that free so many bytes together, or all. */
+export function upTo(all: readonly Evictable[], bytes: number): readonly Evictable[] {
+  const chosen: Evictable[] = [];
+  let freed = 0;
+  for (const one of all) {
+    if (freed >= bytes) break;
+    chosen.push(one);
+    freed += sizeOf(one);
+  }
+  return chosen;
 }
 
 /** In bytes. */

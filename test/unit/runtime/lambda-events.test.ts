@@ -27,6 +27,7 @@ describe('events of Lambda', () => {
       kind: 'job',
       job: { kind: 'verify', key: 'k' },
     });
+    expect(parseEvent({ kind: 'evict', more: 1 })).toEqual({ kind: 'job', job: { kind: 'evict' } });
     expect(parseEvent({ kind: 'start-up' })).toEqual({ kind: 'start-up' });
   });
 
