@@ -128,6 +128,8 @@ export async function copyIndex(
     if (options.dryRun !== true) {
       await platform.checkpoint?.('copy:begin');
       await to.upkeep.setMark(REBUILDING_MARK, String(platform.clock.now()));
+      // Before the first row: an index with rows and without the mark is somebody else's.
+      if (begun === null) await save('storeHashes', null);
     }
     const first = begun === null ? 0 : COPIED_TABLES.indexOf(begun.table);
     for (const table of COPIED_TABLES.slice(first)) {

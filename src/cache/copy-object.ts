@@ -191,9 +191,9 @@ async function fileHashOf(context: CopyContext, key: string): Promise<string | n
   if (named !== null) return named;
   const derived = parseDerivedKey(key);
   if (derived === null) return null;
-  if (key.endsWith('.nar')) return derived.narHash;
   const info = await readNarInfo(context, `${derived.storeHash}${NAR_INFO}`);
-  return info !== null && typeof info !== 'string' && info.url === key ? info.fileHash : null;
+  if (info === null || typeof info === 'string' || info.url !== key) return null;
+  return info.fileHash ?? (info.compression === 'none' ? info.narHash : null);
 }
 
 /** @returns null where there is none, and what is wrong with one that cannot be used */
