@@ -88,6 +88,8 @@ export interface TestCache {
   /** Files that the spool holds now. */
   spooled(): Promise<readonly string[]>;
   close(): Promise<void>;
+  /** Leaves all that is under way where it is, as a process does that is killed. What it was given stays open. */
+  abandon(): Promise<void>;
 }
 
 const NO_LIMIT = 2 ** 40;
@@ -207,6 +209,12 @@ export async function startTestCache(options: TestCacheOptions = {}): Promise<Te
     async spooled() {
       const entries = await readdir(join(directory, 'spool'), { recursive: true, withFileTypes: true });
       return entries.filter((entry) => entry.isFile()).map((entry) => entry.name);
+    },
+    async abandon() {
+      server.close();
+      server.closeAllConnections();
+      await upstreams.close();
+      await transport.close();
     },
     async close() {
       server.close();
