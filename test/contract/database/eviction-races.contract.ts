@@ -8,12 +8,12 @@ import { freshPlace } from './subject.ts';
 const ROUNDS = 24;
 
 /** Lets some round trips pass, so that the two meet each other at every step. */
-async function wait(index: IndexStore, trips: number): Promise<void> {
+export async function wait(index: IndexStore, trips: number): Promise<void> {
   for (let trip = 0; trip < trips; trip++) await index.ping();
 }
 
 /** Marks first and looks afterwards. @returns whether the body of this number is gone */
-async function evictOne(index: IndexStore, number: number): Promise<boolean> {
+export async function evictOne(index: IndexStore, number: number): Promise<boolean> {
   const evicting = await index.upkeep.markEvicting(await seen(index, number), NOW);
   const spared = new Set(await index.upkeep.spareEvicting(evicting, NOW));
   const finished = await index.upkeep.finishEvicting(evicting.filter(({ key }) => !spared.has(key)));
@@ -21,14 +21,14 @@ async function evictOne(index: IndexStore, number: number): Promise<boolean> {
 }
 
 /** Pins first and looks afterwards. @returns whether the body is kept for it */
-async function pinOne(index: IndexStore, number: number): Promise<boolean> {
+export async function pinOne(index: IndexStore, number: number): Promise<boolean> {
   const { hash, storePath } = pathOf(number);
   await index.upkeep.putPin({ name: `pin-${number}`, hash, storePath, createdAt: NOW, expiresAt: null });
   return (await stateOf(index, number)) === 'present';
 }
 
 /** Stores a pushed path that refers to the one of this number, and looks afterwards. @returns whether that is kept for it */
-async function referTo(index: IndexStore, number: number): Promise<boolean> {
+export async function referTo(index: IndexStore, number: number): Promise<boolean> {
   const referrer = number + 10_000;
   await index.recordPath(pathOf(referrer, [number]), narOf(referrer, { source: null }));
   await index.markPresent(keyOf(referrer), storedNar(referrer));
