@@ -31,7 +31,8 @@ export interface MetadataStore {
    * for paths not known yet, no self-reference).
    *
    * @returns what is stored now, which is another's record where that came first
-   * @throws BannedPathError, and records nothing, where the path is banned (`UpkeepStore.banPath`)
+   * @throws BannedPathError, and records no path, where it is banned (`UpkeepStore.banPath`). Its NAR may have been
+   * recorded: like any that no path claims, it is forgotten by `UpkeepStore.prunePaths`
    */
   recordPath(path: NewPath, nar: NewNar): Promise<PathWithNar>;
 

@@ -136,18 +136,19 @@ export function upkeepReads(
         where ${storeHashes.hash} in (select listed.value from ${listed('hashes')})`,
     ),
     selectDangling: compile(
-      sql`select paths.id as id, own.hash as hash, paths.store_path as store_path,
+      // The paths come by id, one after the other, until the page is full: `cross join` keeps SQLite from reading all
+      // pushed NARs first, and a group by the id alone needs no sort.
+      sql`select paths.id as id, min(own.hash) as hash, min(paths.store_path) as store_path,
           min(referred.hash) as missing, ${whole(sql`count(*)`)} as missing_count
-        from paths
-        join nars on nars.id = paths.nar_id
+        from paths cross join nars
         join store_hashes as own on own.id = paths.node_id
         join reference_edges as edge on edge.referrer = paths.node_id
         join store_hashes as referred on referred.id = edge.reference
         left join paths as target on target.node_id = edge.reference
         left join nars as body on body.id = target.nar_id
-        where paths.id > ${value('after')} and nars.pushed = 1 and nars.state = 'present'
-          and (body.id is null or (body.pushed = 1 and body.state not ${isStored}))
-        group by paths.id, own.hash, paths.store_path order by paths.id limit ${value('limit')}`,
+        where paths.id > ${value('after')} and nars.id = paths.nar_id and nars.pushed = 1
+          and nars.state = 'present' and (body.id is null or (body.pushed = 1 and body.state not ${isStored}))
+        group by paths.id order by paths.id limit ${value('limit')}`,
     ),
     selectSums: compile(sums(sql`from nars where nars.state ${isStored}`)),
     selectPathCount: compile(sql`select ${whole(sql`count(*)`)} as count from paths`),

@@ -9,6 +9,9 @@ const d1 = {
     const database = await freshDatabase();
     return {
       open: () => Promise.resolve(createD1Store({ database, description: 'd1:DB' })),
+      async run(statement: string) {
+        await database.prepare(statement).run();
+      },
       remove: () => Promise.resolve(),
     };
   },

@@ -7,6 +7,7 @@ import { testNars } from './nars.contract.ts';
 import { testPaths } from './paths.contract.ts';
 import { testBans, testPins } from './pins.contract.ts';
 import { testEviction } from './eviction.contract.ts';
+import { testEvictionRaces } from './eviction-races.contract.ts';
 import { testSweeps } from './sweeps.contract.ts';
 
 /** A driver as the suite sees it. */
@@ -21,6 +22,8 @@ export interface MetadataStoreSubject {
 export interface IndexPlace {
   /** A handle on the index; all handles of one place share its contents. */
   open(): Promise<IndexStore>;
+  /** Runs one statement behind the back of the handles, where that can be done. */
+  run?(statement: string): Promise<void>;
   /** Removes it, when all handles are closed. */
   remove(): Promise<void>;
 }
@@ -32,6 +35,7 @@ export function testMetadataStore(subject: MetadataStoreSubject): void {
     testNars(subject);
     testGraph(subject);
     testEviction(subject);
+    testEvictionRaces(subject);
     testPins(subject);
     testBans(subject);
     testSweeps(subject);

@@ -1,20 +1,30 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Justification, MetadataStore, Verification } from '../../../src/database/metadata-store.ts';
+import type { IndexStore } from '../../../src/database/index-store.ts';
+import {
+  BannedPathError,
+  type Justification,
+  type PathWithNar,
+  type Verification,
+} from '../../../src/database/metadata-store.ts';
 import type { MetadataStoreSubject } from './metadata-store.contract.ts';
-import { IndexModel, withoutId, withoutIds } from './model.ts';
-import { hashOf, HOUR, KEY, keyOf, narOf, NOW, pathOf, sorted, storedNar } from './records.ts';
+import { withoutId, withoutIds } from './model.ts';
+import { hashOf, KEY, keyOf, narOf, pathOf, sorted, storedNar } from './records.ts';
+import { UpkeepModel } from './upkeep-model.ts';
+import {
+  expectUpkeepEqual,
+  offset,
+  show,
+  small,
+  type Step,
+  step,
+  time,
+  upkeepSteps,
+} from './upkeep-steps.ts';
 
-type Step = fc.AsyncCommand<IndexModel, MetadataStore>;
-
-/** Few paths and NARs, so that the steps meet each other. */
-const small = fc.integer({ min: 1, max: 5 });
-const time = fc.integer({ min: 0, max: 5 }).map((hours) => NOW + hours * (HOUR / 2 + 1));
 const size = fc.oneof(fc.integer({ min: 0, max: 9 }), fc.integer({ min: 2 ** 31, max: 2 ** 44 }));
 const justification = fc.constantFrom<Justification>(KEY, { kind: 'content-address' }, { kind: 'pushed' });
 const verification = fc.constantFrom<Verification>('none', 'file', 'nar');
-/** Added to the revision or generation that is right. */
-const offset = fc.constantFrom(0, 0, 0, 1, -1);
 const path = fc
   .tuple(small, fc.array(fc.integer({ min: 1, max: 8 }), { maxLength: 4 }), justification, fc.nat(99))
   .map(([number, references, justification, narSize]) =>
@@ -24,27 +34,28 @@ const nar = fc
   .tuple(small, fc.option(size), fc.boolean())
   .map(([number, fileSize, sourced]) => narOf(number, { fileSize, ...(sourced ? {} : { source: null }) }));
 
-/** A step: what both do, and that both answer the same. */
-function step(name: string, act: (model: IndexModel, store: MetadataStore) => Promise<void>): Step {
-  return { check: () => true, run: act, toString: () => name };
-}
-
-function show(name: string, values: unknown): string {
-  return `${name} ${JSON.stringify(values)}`;
+/** That it is the record of the model, or that the path is banned there too. */
+async function expectRecorded(
+  model: UpkeepModel,
+  hash: string,
+  recorded: Promise<PathWithNar>,
+): Promise<void> {
+  if (model.bans.has(hash)) await expect(recorded).rejects.toThrow(BannedPathError);
+  else expect(withoutIds(await recorded)).toEqual(model.getPath(hash));
 }
 
 const steps: readonly fc.Arbitrary<Step>[] = [
   fc.tuple(path, nar).map(([path, nar]) =>
     step(show('recordPath', [path, nar]), async (model, store) => {
       model.recordPath(path, nar);
-      expect(withoutIds(await store.recordPath(path, nar))).toEqual(model.getPath(path.hash));
+      await expectRecorded(model, path.hash, store.recordPath(path, nar));
     }),
   ),
   fc.tuple(path, nar, offset).map(([path, nar, offset]) =>
     step(show('replacePath', [path, nar, offset]), async (model, store) => {
       const revision = (model.paths.get(path.hash)?.revision ?? 1) + offset;
       model.replacePath(path, nar, revision);
-      expect(withoutIds(await store.replacePath(path, nar, revision))).toEqual(model.getPath(path.hash));
+      await expectRecorded(model, path.hash, store.replacePath(path, nar, revision));
     }),
   ),
   fc
@@ -94,8 +105,21 @@ const steps: readonly fc.Arbitrary<Step>[] = [
   ),
 ];
 
+/** What a fill and a push do: the path, its NAR, and the body. */
+const stored: readonly fc.Arbitrary<Step>[] = [
+  fc.tuple(path, nar, time).map(([path, nar, at]) =>
+    step(show('store', [path, nar, at]), async (model, store) => {
+      model.recordPath(path, nar);
+      await expectRecorded(model, path.hash, store.recordPath(path, nar));
+      const body = storedNar(1, { fileSize: path.narSize, at });
+      const expected = model.markPresent(nar.key, body);
+      expect(await store.markPresent(nar.key, body)).toBe(expected);
+    }),
+  ),
+];
+
 /** Everything that can be asked, against the model. */
-async function expectEqual(model: IndexModel, store: MetadataStore): Promise<void> {
+async function expectEqual(model: UpkeepModel, store: IndexStore): Promise<void> {
   expect(await store.totals()).toEqual(model.totals());
   const all = await store.listPaths(0, 100);
   expect(sorted(all.map(({ path }) => path.hash))).toEqual(sorted([...model.paths.keys()]));
@@ -115,22 +139,29 @@ async function expectEqual(model: IndexModel, store: MetadataStore): Promise<voi
   expect(sorted(unverified.map((nar) => nar.key))).toEqual(sorted(model.unverified().map((nar) => nar.key)));
 }
 
+/** Of up to 60 steps: without the size, they would be of ten. Most meet bodies that are stored. */
+const histories = fc.commands([...steps, ...stored, ...stored, ...stored, ...upkeepSteps], {
+  maxCommands: 60,
+  size: 'max',
+});
+
 /**
- * Random histories against `IndexModel`, which is small enough to be believed.
+ * Random histories against `UpkeepModel`, which is small enough to be believed.
  *
  * @param numRuns how many histories
  */
-export function testModel(subject: MetadataStoreSubject, numRuns: number = 100): void {
+export function testModel(subject: MetadataStoreSubject, numRuns: number = 25): void {
   describe('whatever is done', () => {
     it('answers and totals are those of the model', async () => {
       await fc.assert(
-        fc.asyncProperty(fc.commands([...steps], { maxCommands: 60 }), async (commands) => {
+        fc.asyncProperty(histories, async (commands) => {
           const place = await subject.create();
           const store = await place.open();
-          const model = new IndexModel();
+          const model = new UpkeepModel();
           try {
             await fc.asyncModelRun(() => ({ model, real: store }), commands);
             await expectEqual(model, store);
+            await expectUpkeepEqual(model, store);
           } finally {
             await store.close();
             await place.remove();

@@ -10,8 +10,8 @@ import type {
 } from '../../../src/database/metadata-store.ts';
 import { HOUR } from './records.ts';
 
-type Path = Omit<PathRecord, 'id'>;
-type Nar = Omit<NarRecord, 'id'>;
+export type Path = Omit<PathRecord, 'id'>;
+export type Nar = Omit<NarRecord, 'id'>;
 
 /** The rules of `metadata-store.ts` over plain maps, as simply as they can be said. It has no ids. */
 export class IndexModel {
@@ -25,14 +25,14 @@ export class IndexModel {
   }
 
   recordPath(path: NewPath, nar: NewNar): void {
-    this.#recordNar(nar);
+    this.recordNar(nar);
     if (!this.paths.has(path.hash)) this.paths.set(path.hash, { ...path, narKey: nar.key, revision: 1 });
   }
 
   replacePath(path: NewPath, nar: NewNar, revision: number): void {
     const before = this.paths.get(path.hash);
     if (before?.revision === revision) {
-      this.#recordNar(nar);
+      this.recordNar(nar);
       this.paths.set(path.hash, { ...path, narKey: nar.key, revision: revision + 1 });
     } else {
       this.recordPath(path, nar);
@@ -70,7 +70,7 @@ export class IndexModel {
 
   markAbsent(key: string, generation: number): boolean {
     const nar = this.nars.get(key);
-    if (nar?.state !== 'present' || nar.generation !== generation) return false;
+    if (!isStored(nar) || nar.generation !== generation) return false;
     this.nars.set(key, { ...nar, state: 'absent' });
     return true;
   }
@@ -83,7 +83,7 @@ export class IndexModel {
 
   markVerified(key: string, generation: number): boolean {
     const nar = this.nars.get(key);
-    if (nar?.state !== 'present' || nar.generation !== generation) return false;
+    if (!isStored(nar) || nar.generation !== generation) return false;
     this.nars.set(key, { ...nar, verification: 'nar' });
     return true;
   }
@@ -118,17 +118,25 @@ export class IndexModel {
   }
 
   totals(): Totals {
-    const present = [...this.nars.values()].filter((nar) => nar.state === 'present');
-    return {
-      presentBytes: present.reduce((sum, nar) => sum + (nar.fileSize ?? 0), 0),
-      presentNars: present.length,
-    };
+    return totalsOf([...this.nars.values()].filter(isStored));
   }
 
-  #recordNar(nar: NewNar): void {
+  protected recordNar(nar: NewNar): void {
     if (this.nars.has(nar.key)) return;
     this.nars.set(nar.key, { ...nar, state: 'known', verification: 'none', generation: 0, lastAccess: 0 });
   }
+}
+
+/** Whether its body counts: it is present, or not gone yet. */
+export function isStored(nar: Nar | undefined): nar is Nar {
+  return nar?.state === 'present' || nar?.state === 'evicting';
+}
+
+export function totalsOf(stored: readonly Nar[]): Totals {
+  return {
+    presentBytes: stored.reduce((sum, nar) => sum + (nar.fileSize ?? 0), 0),
+    presentNars: stored.length,
+  };
 }
 
 /** A record without the ids, which the model does not have. */

@@ -2,7 +2,7 @@ import { migrateMysql } from '../../../src/database/mysql/migrate.ts';
 import { createMysqlStore } from '../../../src/database/mysql/store.ts';
 import { migrationsFor } from '../../../src/database/read-migrations.ts';
 import type { MysqlServer } from '../../support/mysql-server.ts';
-import type { ServerPlace } from './server-subject.ts';
+import { databaseOf, type ServerPlace } from './server-subject.ts';
 
 const MIGRATIONS = migrationsFor('mysql');
 
@@ -33,8 +33,11 @@ export function mysqlPlaces(server: MysqlServer): () => Promise<ServerPlace> {
     const own = url;
     return {
       open: () => createMysqlStore({ url: own, poolSize: 4, checkSchema: MIGRATIONS }),
+      async run(statement) {
+        await server.query(statement, databaseOf(own));
+      },
       async remove() {
-        for (const text of EMPTY) await server.query(text, own.slice(own.lastIndexOf('/') + 1));
+        for (const text of EMPTY) await server.query(text, databaseOf(own));
         free.push(own);
       },
     };

@@ -2,7 +2,7 @@ import { migratePostgres } from '../../../src/database/postgres/migrate.ts';
 import { createPostgresStore } from '../../../src/database/postgres/store.ts';
 import { migrationsFor } from '../../../src/database/read-migrations.ts';
 import type { PostgresServer } from '../../support/postgres-server.ts';
-import type { ServerPlace } from './server-subject.ts';
+import { databaseOf, type ServerPlace } from './server-subject.ts';
 
 const MIGRATIONS = migrationsFor('postgres');
 
@@ -30,8 +30,11 @@ export function postgresPlaces(
     const own = url;
     return {
       open: () => createPostgresStore({ url: through(own), poolSize: 4, checkSchema: MIGRATIONS }),
+      async run(statement) {
+        await server.query(statement, databaseOf(own));
+      },
       async remove() {
-        await server.query(EMPTY, own.slice(own.lastIndexOf('/') + 1));
+        await server.query(EMPTY, databaseOf(own));
         free.push(own);
       },
     };

@@ -3,6 +3,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import type { Migration } from '../../../src/database/migrations.ts';
 import { runCli } from '../../unit/cli/run-cli.ts';
 import { hashOf, keyOf, record, storedNar } from './records.ts';
+import { bringsUpkeep, expectUpgraded, oldNars } from './old-nars.ts';
 import { databaseOf, freshServerStore, type ServerSubject } from './server-subject.ts';
 
 function migration(hash: string, ...sql: string[]): Migration {
@@ -83,6 +84,19 @@ export function testServerMigrations(subject: ServerSubject): void {
       });
       expect(await subject.query('select note from meta', database)).toEqual([{ note: 'c' }]);
       expect(await store.totals()).toEqual({ presentBytes: 501, presentNars: 1 });
+    });
+
+    it('give what upkeep needs to NARs that were known before it', async () => {
+      const url = await subject.createDatabase();
+      const before = migrations.slice(0, migrations.findIndex(bringsUpkeep));
+      expect(before.length).toBeLessThan(migrations.length);
+      await subject.migrate(url, before);
+      for (const statement of oldNars(subject.name === 'PostgreSQL' ? '"' : '`'))
+        await subject.query(statement, databaseOf(url));
+      await subject.migrate(url, migrations);
+      const store = await subject.open({ url, checkSchema: migrations });
+      onTestFinished(() => store.close());
+      await expectUpgraded(store);
     });
 
     it('of a newer version are refused, to open and to migrate', async () => {

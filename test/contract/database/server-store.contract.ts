@@ -2,6 +2,7 @@ import { inspect } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { MetadataError } from '../../../src/database/metadata-store.ts';
 import { testConnections } from './server-connections.contract.ts';
+import { testServerEvictions } from './server-evictions.contract.ts';
 import { testServerMigrations } from './server-migrations.contract.ts';
 import { atPort, freshServerStore, type ServerSubject } from './server-subject.ts';
 import { testServerLeases } from './server-leases.contract.ts';
@@ -63,5 +64,6 @@ export function testServerStore(subject: ServerSubject): void {
     testServerMigrations(subject);
     testConnections(subject);
     testServerLeases(subject);
+    testServerEvictions(subject);
   });
 }

@@ -6,6 +6,7 @@ import type { ServerStoreOptions } from '../../../src/database/server-store.ts';
 /** A place for an index and its leases on a server. */
 export interface ServerPlace {
   open(): Promise<IndexStore>;
+  run(statement: string): Promise<void>;
   remove(): Promise<void>;
 }
 

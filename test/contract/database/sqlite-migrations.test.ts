@@ -8,6 +8,7 @@ import { promisify } from 'node:util';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { migrate, pendingMigrations, readMigrations } from '../../../src/database/sqlite/migrate.ts';
 import { createSqliteStore } from '../../../src/database/sqlite/node.ts';
+import { bringsUpkeep, expectUpgraded, oldNars } from './old-nars.ts';
 import { hashOf, record } from './records.ts';
 
 const REPOSITORY = fileURLToPath(new URL('../../../', import.meta.url));
@@ -85,6 +86,20 @@ describe('The migrations for SQLite', () => {
     expect(pendingMigrations(database, [...known, next])).toEqual([]);
     expect(() => pendingMigrations(database, known)).toThrow('unknown to this version');
     database.close();
+  });
+
+  it('give what upkeep needs to NARs that were known before it', async () => {
+    const path = join(await freshDirectory(), 'index.db');
+    const known = readMigrations(FOLDER);
+    const before = known.slice(0, known.findIndex(bringsUpkeep));
+    expect(before.length).toBeLessThan(known.length);
+    const database = new DatabaseSync(path);
+    migrate(database, before);
+    for (const statement of oldNars('"')) database.exec(statement);
+    database.close();
+    const store = await createSqliteStore({ path });
+    onTestFinished(() => store.close());
+    await expectUpgraded(store);
   });
 
   it('are applied all or none', () => {

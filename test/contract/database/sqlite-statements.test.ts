@@ -1,51 +1,16 @@
-import { DatabaseSync } from 'node:sqlite';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { patienceOf } from '../../../src/database/sqlite/busy.ts';
 import { databaseSyncExecutor } from '../../../src/database/sqlite/database-sync.ts';
-import type { SqliteExecutor, SqliteStatement } from '../../../src/database/sqlite/executor.ts';
-import { migrate, readMigrations } from '../../../src/database/sqlite/migrate.ts';
 import { createMetadataStore } from '../../../src/database/sqlite/store.ts';
+import { notedIndex } from './noted-index.ts';
 import { hashOf, keyOf, narOf, NOW, pathOf, record, storedNar } from './records.ts';
 
-const FOLDER = fileURLToPath(new URL('../../../drizzle/sqlite', import.meta.url));
 /** D1's limit: https://developers.cloudflare.com/d1/platform/limits/ */
 const MOST_PARAMETERS = 100;
 
-interface Trip {
-  readonly kind: 'statement' | 'batch';
-  readonly statements: readonly SqliteStatement[];
-}
-
-const database = new DatabaseSync(':memory:');
-const trips: Trip[] = [];
-let store: ReturnType<typeof createMetadataStore>;
-
-/** The executor, with a note of each trip to the database. */
-function noted(executor: SqliteExecutor): SqliteExecutor {
-  return {
-    execute(statement) {
-      trips.push({ kind: 'statement', statements: [statement] });
-      return executor.execute(statement);
-    },
-    batch(statements) {
-      trips.push({ kind: 'batch', statements });
-      return executor.batch(statements);
-    },
-    close: () => executor.close(),
-  };
-}
-
-/** The trips of one operation. */
-async function tripsOf(operation: () => Promise<unknown>): Promise<readonly Trip[]> {
-  const before = trips.length;
-  await operation();
-  return trips.slice(before);
-}
+const { database, store, trips, tripsOf, planOf } = notedIndex();
 
 beforeAll(async () => {
-  migrate(database, readMigrations(FOLDER));
-  store = createMetadataStore(noted(databaseSyncExecutor(database, patienceOf(0))), { description: 'test' });
   for (let number = 1; number <= 300; number++) {
     await record(store, number, [number + 1, number + 2, 1]);
     await store.markPresent(keyOf(number), storedNar(number));
@@ -95,8 +60,7 @@ describe('The statements of the index', () => {
   it.each([...single, ...writing])('%s scans no table that grows', async (_, operation) => {
     for (const { statements } of await tripsOf(operation)) {
       for (const { sql, params } of statements) {
-        const plan = database.prepare(`explain query plan ${sql}`).all(...params);
-        const steps = plan.map((row) => String(row['detail']));
+        const steps = planOf({ sql, params });
         const scans = steps.filter((step) =>
           /^SCAN (nars|paths|store_hashes|reference_edges|referred|leases)\b/.test(step),
         );

@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { createSqliteStore } from '../../../src/database/sqlite/node.ts';
 import { testLeaseStore } from './leases.contract.ts';
 import { testMetadataStore } from './metadata-store.contract.ts';
@@ -11,6 +12,12 @@ const file = {
     const directory = await mkdtemp(join(tmpdir(), 'snowcap-index-'));
     return {
       open: () => createSqliteStore({ path: join(directory, 'index.db') }),
+      run(statement: string) {
+        const database = new DatabaseSync(join(directory, 'index.db'));
+        database.exec(statement);
+        database.close();
+        return Promise.resolve();
+      },
       remove: () => rm(directory, { recursive: true, force: true }),
     };
   },

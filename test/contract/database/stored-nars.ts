@@ -1,3 +1,4 @@
+import { expect } from 'vitest';
 import type { IndexStore } from '../../../src/database/index-store.ts';
 import type { NarAtGeneration, SeenNar } from '../../../src/database/upkeep-store.ts';
 import { keyOf, narOf, NOW, pathOf, storedNar } from './records.ts';
@@ -41,4 +42,17 @@ export async function evict(index: IndexStore, ...numbers: readonly number[]): P
 /** The state of the NAR of this number. */
 export async function stateOf(index: IndexStore, number: number): Promise<string | null> {
   return (await index.getNar(keyOf(number)))?.nar.state ?? null;
+}
+
+/** Prunes the whole index in pages. @returns how many paths were forgotten */
+export async function pruneAll(index: IndexStore, unusedSince: number, limit: number = 2): Promise<number> {
+  let removed = 0;
+  let afterId = 0;
+  for (;;) {
+    const page = await index.upkeep.prunePaths({ unusedSince, afterId, limit });
+    removed += page.removed;
+    if (page.lastId === null) return removed;
+    expect(page.lastId).toBeGreaterThan(afterId);
+    afterId = page.lastId;
+  }
 }

@@ -16,11 +16,11 @@ export async function freshPlace(subject: MetadataStoreSubject): Promise<IndexPl
     await place.remove();
   });
   return {
+    ...place,
     async open() {
       const handle = await place.open();
       handles.push(handle);
       return handle;
     },
-    remove: () => place.remove(),
   };
 }
