@@ -36,6 +36,53 @@ export interface AdoptOptions {
   readonly allowUnsigned: boolean;
 }
 
+/** A narinfo of the bucket that may be taken, with its NAR. */
+interface Fit {
+  readonly kind: 'fit';
+  readonly info: NarInfo;
+  readonly justification: Justification;
+  readonly fileHash: string;
+  /** Its NAR. */
+  readonly blob: BlobInfo;
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * Looks whether a narinfo of the bucket could be taken into the index, and changes nothing.
+ *
+ * @param hash hash part of the store path
+ * @throws what the storage and the index throw
+ */
+export async function judgeStored(
+  services: CacheServices,
+  hash: string,
+  options: AdoptOptions,
+): Promise<Fit | Exclude<Adopted, { readonly kind: 'adopted' | 'known' }>> {
+  const { storage, metadata } = services;
+  const bytes = await storedBytes(storage, `${hash}.narinfo`, NAR_INFO_SIZE_LIMIT * 4);
+  if (bytes === null) return { kind: 'gone' };
+  const read = readNarInfo(services, hash, new TextDecoder().decode(bytes));
+  if (typeof read === 'string') return refused(read);
+  const { info, compression } = read;
+  const justification = await justificationOf(services, info, options);
+  if (typeof justification === 'string') return refused(justification);
+  const blob = await storage.head(info.url);
+  if (blob === null) return { kind: 'without NAR', reason: `${info.url} is not stored` };
+  const plain = compression === 'none';
+  const size = info.fileSize ?? (plain ? info.narSize : blob.size);
+  if (blob.size !== size) {
+    return { kind: 'without NAR', reason: `${info.url} has ${blob.size} bytes, expected ${size}` };
+  }
+  const fileHash = info.fileHash ?? (plain ? info.narHash : null);
+  if (fileHash === null) return refused(`${info.storePath} has no FileHash`);
+  const named = await metadata.getNar(info.url, 1);
+  if (named?.nar.state === 'quarantined') return refused(`${info.url} was found to be wrong`);
+  if (named?.paths.some(({ narHash }) => narHash !== info.narHash) === true) {
+    return refused(`${info.url} is of another content than ${info.storePath}`);
+  }
+  return { kind: 'fit', info, justification, fileHash, blob, bytes };
+}
+
 /**
  * Takes a narinfo of the bucket, with the NAR that it names, into the index. Nobody knows where they came from: they
  * count as pushed until an upstream confirms them (`confirmUpstream`). The body is not read: its size is compared, and
@@ -49,32 +96,19 @@ export async function adoptStored(
   hash: string,
   options: AdoptOptions,
 ): Promise<Adopted> {
-  const { storage, metadata, platform } = services;
-  const bytes = await storedBytes(storage, `${hash}.narinfo`, NAR_INFO_SIZE_LIMIT * 4);
-  if (bytes === null) return { kind: 'gone' };
-  const read = readNarInfo(services, hash, new TextDecoder().decode(bytes));
-  if (typeof read === 'string') return refused(read);
-  const { info, compression } = read;
-  const justification = await justificationOf(services, info, options);
-  if (typeof justification === 'string') return refused(justification);
-  const blob = await storage.head(info.url);
-  if (blob === null) return { kind: 'without NAR', reason: `${info.url} is not stored` };
-  const size = info.fileSize ?? (compression === 'none' ? info.narSize : blob.size);
-  if (blob.size !== size) {
-    return { kind: 'without NAR', reason: `${info.url} has ${blob.size} bytes, expected ${size}` };
-  }
+  const { metadata, platform } = services;
+  const judged = await judgeStored(services, hash, options);
+  if (judged.kind !== 'fit') return judged;
+  const { info, justification, fileHash, blob, bytes } = judged;
   const known = await record(services, info, justification);
   if (known === null) return refused(`${info.storePath} is banned`);
-  if (known.nar.key !== info.url || known.nar.state === 'present' || known.nar.state === 'evicting') {
+  const { state } = known.nar;
+  if (known.nar.key !== info.url || state === 'present' || state === 'evicting')
     return { kind: 'known', known };
-  }
-  if (known.nar.state === 'quarantined') return refused(`${info.url} was found to be wrong`);
-  const fileHash = info.fileHash ?? (compression === 'none' ? info.narHash : null);
-  if (fileHash === null) return refused(`${info.storePath} has no FileHash`);
   await platform.checkpoint?.('adopt:index');
   await metadata.markPresent(info.url, {
     fileHash,
-    fileSize: size,
+    fileSize: blob.size,
     verification: 'none',
     at: storedAt(blob, platform.clock.now()),
   });
@@ -106,7 +140,7 @@ export async function confirmUpstream(services: CacheServices, { path, nar }: Pa
   return true;
 }
 
-function refused(reason: string): Adopted {
+function refused(reason: string): { readonly kind: 'refused'; readonly reason: string } {
   return { kind: 'refused', reason };
 }
 

@@ -11,6 +11,12 @@ const BANS = 'snowcap/bans/';
 const VERSION = 1;
 const MOST_BYTES = 64 * 1024;
 
+/** What is kept of a ban beside what the index knows. */
+export interface BanMirror extends Ban {
+  /** Storage key of the NAR that went with the path: to be removed again by whoever repeats the ban. */
+  readonly narKey: string | null;
+}
+
 /** A name of a pin: what is safe in keys, URLs and on command lines. */
 export const PIN_NAME: RegExp = /^[0-9A-Za-z_][0-9A-Za-z._-]{0,127}$/;
 
@@ -26,9 +32,16 @@ export async function removePinMirrors(storage: BlobStore, names: readonly strin
 }
 
 /** @throws StorageError */
-export async function storeBanMirror(storage: BlobStore, ban: Ban): Promise<void> {
-  const { hash, storePath, reason, at } = ban;
-  await storeJson(storage, `${BANS}${hash}`, { hash, storePath, reason, at });
+export async function storeBanMirror(storage: BlobStore, ban: BanMirror): Promise<void> {
+  const { hash, storePath, reason, at, narKey } = ban;
+  await storeJson(storage, `${BANS}${hash}`, { hash, storePath, reason, at, narKey });
+}
+
+/** The mirror of one ban; null where there is none. @throws as `banMirrors` */
+export async function banMirror(storage: BlobStore, hash: string): Promise<BanMirror | null> {
+  const key = `${BANS}${hash}`;
+  const fields = await readJson(storage, key);
+  return fields === null ? null : banIn(fields, key);
 }
 
 /** @throws StorageError */
@@ -52,17 +65,22 @@ export async function* pinMirrors(storage: BlobStore): AsyncGenerator<NewPin, vo
 }
 
 /** All bans of the bucket, by hash. @throws as `pinMirrors` */
-export async function* banMirrors(storage: BlobStore): AsyncGenerator<Ban, void, void> {
+export async function* banMirrors(storage: BlobStore): AsyncGenerator<BanMirror, void, void> {
   for await (const { key } of storage.list(BANS)) {
     const fields = await readJson(storage, key);
     if (fields === null) continue;
-    yield {
-      hash: textIn(fields, 'hash', key),
-      storePath: textIn(fields, 'storePath', key),
-      reason: textIn(fields, 'reason', key),
-      at: timeIn(fields, 'at', key),
-    };
+    yield banIn(fields, key);
   }
+}
+
+function banIn(fields: Fields, key: string): BanMirror {
+  return {
+    hash: textIn(fields, 'hash', key),
+    storePath: textIn(fields, 'storePath', key),
+    reason: textIn(fields, 'reason', key),
+    at: timeIn(fields, 'at', key),
+    narKey: fields['narKey'] === null ? null : textIn(fields, 'narKey', key),
+  };
 }
 
 type Fields = Readonly<Record<string, unknown>>;

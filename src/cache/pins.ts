@@ -1,8 +1,11 @@
+import type { PathWithNar } from '../database/metadata-store.ts';
 import type { NewPin, PinRecord } from '../database/upkeep-store.ts';
 import { FormatError } from '../nix/format-error.ts';
 import { parseStorePath } from '../nix/store-path.ts';
+import type { FillEnd } from './fill/fill.ts';
 import type { Fills } from './fill/fills.ts';
 import type { PathFinder } from './find-path.ts';
+import { lookUpClosure, type LookUpOptions } from './look-up-closure.ts';
 import { PIN_NAME, removePinMirrors, storePinMirror } from './mirrors.ts';
 import type { CacheServices } from './services.ts';
 import { createTurns } from './turns.ts';
@@ -17,7 +20,7 @@ export interface Pins {
    *
    * @throws PinError where there can be no such pin, CacheError where the root could not be looked up
    */
-  put(request: PinRequest, options?: PinOptions): Promise<PutPin>;
+  put(request: PinRequest, options?: PutOptions): Promise<PutPin>;
   /** Downloads and stores every NAR of the closure that is not stored. @throws PinError where there is no such pin */
   fetch(name: string, options?: PinOptions): Promise<FetchedPin>;
   /** Returns whether there was such a pin. */
@@ -35,18 +38,13 @@ export interface PinRequest {
   readonly expiresAt: number | null;
 }
 
-export interface PinOptions {
-  readonly signal?: AbortSignal;
-  /** Called as paths are found or NARs are stored; often. */
-  readonly onProgress?: (progress: PinProgress) => void;
+export interface PutOptions extends PinOptions {
+  /** The closure is not looked up now, but by `fetch`: until then it is kept as far as it is known. */
+  readonly shallow?: boolean;
 }
 
-export interface PinProgress {
-  /** Paths looked up, or NARs done with. */
-  readonly done: number;
-  /** Of so many that are known by now. */
-  readonly total: number;
-}
+/** Progress is told as paths are looked up, or NARs done with. */
+export type PinOptions = LookUpOptions;
 
 export interface PutPin {
   readonly pin: PinRecord;
@@ -77,15 +75,15 @@ export class PinError extends Error {
   }
 }
 
-const LOOKUPS_AT_ONCE = 16;
 const FILLS_AT_ONCE = 4;
+/** Reasons that are listed. */
 const MOST_LISTED = 100;
 const PAGE = 200;
 
 export function createPins(services: CacheServices, paths: PathFinder, fills: Fills): Pins {
   const { storage, metadata, upkeep, platform, settings } = services;
 
-  async function put(request: PinRequest, options: PinOptions = {}): Promise<PutPin> {
+  async function put(request: PinRequest, options: PutOptions = {}): Promise<PutPin> {
     const pin = newPin(request);
     const root = await paths.find(pin.hash);
     if (root.kind === 'missing') {
@@ -94,14 +92,16 @@ export function createPins(services: CacheServices, paths: PathFinder, fills: Fi
     if (root.known.path.storePath !== pin.storePath) {
       throw new PinError('invalid', `${pin.storePath} is known as ${root.known.path.storePath}`);
     }
+    const { missing } =
+      options.shallow === true
+        ? { missing: [] }
+        : await lookUpClosure(paths, pin.hash, root.known.path.references, options);
     // A crash in between leaves what a rebuilt index would have: rather a pin too many than one too few.
     await platform.checkpoint?.('pin:mirror');
     await storePinMirror(storage, pin);
     await platform.checkpoint?.('pin:index');
     await upkeep.putPin(pin);
-    const missing = await lookUpClosure(root.known.path.references, pin.hash, options);
-    // With all that became known on the way.
-    await upkeep.putPin(pin);
+    await spare(pin.hash);
     const now = platform.clock.now();
     const { presentBytes } = await upkeep.pinnedTotals(now);
     const recorded = await get(pin.name);
@@ -134,36 +134,19 @@ export function createPins(services: CacheServices, paths: PathFinder, fills: Fi
     }
   }
 
-  /** Every path of the closure, so that the index has all its edges. @returns what no source has */
-  async function lookUpClosure(
-    references: readonly string[],
-    root: string,
-    { signal, onProgress }: PinOptions,
-  ): Promise<readonly string[]> {
-    const seen = new Set([root]);
-    const missing: string[] = [];
-    const turns = createTurns(LOOKUPS_AT_ONCE);
-    let done = 1;
-
-    async function follow(names: readonly string[]): Promise<void> {
-      const fresh = names.map((name) => name.slice(0, HASH_LENGTH)).filter((hash) => !seen.has(hash));
-      for (const hash of fresh) seen.add(hash);
-      await Promise.all(
-        fresh.map(async (hash) => {
-          const found = await turns.take(() => {
-            signal?.throwIfAborted();
-            return paths.find(hash);
-          });
-          done += 1;
-          onProgress?.({ done, total: seen.size });
-          if (found.kind === 'found') await follow(found.known.path.references);
-          else if (missing.length < MOST_LISTED) missing.push(hash);
-        }),
-      );
+  /** What an eviction has begun with stays, where it has not gone yet: it looks again before it deletes. */
+  async function spare(hash: string): Promise<void> {
+    for await (const page of closurePages(hash)) {
+      const evicting = page.map(({ nar }) => nar).filter(({ state }) => state === 'evicting');
+      await upkeep.spareEvicting(evicting, platform.clock.now());
     }
+  }
 
-    await follow(references);
-    return missing;
+  /** The paths of a closure that are known. */
+  async function* closurePages(hash: string): AsyncGenerator<readonly PathWithNar[], void, void> {
+    const hashes = await metadata.closure([hash]);
+    for (let at = 0; at < hashes.length; at += PAGE)
+      yield await upkeep.findPaths(hashes.slice(at, at + PAGE));
   }
 
   async function get(name: string): Promise<PinRecord | null> {
@@ -185,15 +168,26 @@ export function createPins(services: CacheServices, paths: PathFinder, fills: Fi
       return was;
     },
 
-    async fetch(name, { signal, onProgress } = {}) {
+    async fetch(name, options = {}) {
+      const { signal, onProgress } = options;
       const pin = await get(name);
       if (pin === null) throw new PinError('unknown', `There is no pin ${JSON.stringify(name)}`);
-      const hashes = await metadata.closure([pin.hash]);
-      const failed: (readonly [string, string])[] = [];
+      const root = await paths.find(pin.hash);
+      // What was not known when it was put, or could not be looked up then.
+      if (root.kind === 'found') {
+        await lookUpClosure(
+          paths,
+          pin.hash,
+          root.known.path.references,
+          signal === undefined ? {} : { signal },
+        );
+      }
+      await upkeep.refreshPins(platform.clock.now());
+      await spare(pin.hash);
+      const total = (await metadata.closure([pin.hash])).length;
+      const failed = new Map<string, string>();
       const turns = createTurns(FILLS_AT_ONCE);
-      let failures = 0;
       let stored = 0;
-      let done = 0;
 
       async function fill(key: string): Promise<void> {
         signal?.throwIfAborted();
@@ -203,30 +197,49 @@ export function createPins(services: CacheServices, paths: PathFinder, fills: Fi
           const end = await filling.done;
           if (end.kind === 'committed') stored += 1;
           if (end.kind === 'committed' || end.kind === 'stored') return;
-          failures += 1;
-          const reason =
-            end.kind === 'unsaved' ? end.why : end.kind === 'failed' ? end.error.message : 'no source has it';
-          if (failed.length < MOST_LISTED) failed.push([key, reason]);
+          failed.set(key, reasonOf(end));
         } finally {
           letGo();
         }
       }
 
-      for (let at = 0; at < hashes.length; at += PAGE) {
-        const known = await upkeep.findPaths(hashes.slice(at, at + PAGE));
-        await Promise.all(
-          known.map(({ nar }) =>
+      // An eviction that had begun before the pin was there may take a body away behind our back: once more, then.
+      for (let look = 0; look < LOOKS; look += 1) {
+        let done = 0;
+        let absent = 0;
+        failed.clear();
+        for await (const page of closurePages(pin.hash)) {
+          const filling = page.map(({ nar }) =>
             turns.take(async () => {
-              if (nar.state !== 'present') await fill(nar.key);
+              if (nar.state !== 'present') {
+                absent += 1;
+                await fill(nar.key);
+              }
               done += 1;
-              onProgress?.({ done, total: hashes.length });
+              onProgress?.({ done, total });
             }),
-          ),
-        );
+          );
+          const ends = await Promise.allSettled(filling);
+          for (const end of ends) if (end.status === 'rejected') throw end.reason;
+        }
+        if (absent === 0 || failed.size === absent) break;
       }
-      return { stored, failed, failures };
+      return { stored, failed: [...failed].slice(0, MOST_LISTED), failures: failed.size };
     },
   };
 }
 
-const HASH_LENGTH = 32;
+function reasonOf(end: Exclude<FillEnd, { readonly kind: 'committed' | 'stored' }>): string {
+  switch (end.kind) {
+    case 'unsaved':
+      return end.why;
+    case 'failed':
+      return end.error.message;
+    case 'missing':
+    case 'unclaimed':
+      return 'no source has it';
+  }
+}
+
+/** How often the closure is looked through. */
+const LOOKS = 3;

@@ -60,7 +60,7 @@ export async function reindex(services: CacheServices, options: ReindexOptions =
 
   await platform.checkpoint?.('reindex:begin');
   await upkeep.setMark(REBUILDING_MARK, String(platform.clock.now()));
-  for await (const ban of banMirrors(storage)) {
+  for await (const { narKey: _, ...ban } of banMirrors(storage)) {
     await upkeep.banPath(ban);
     mirrored.bans += 1;
   }

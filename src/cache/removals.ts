@@ -1,6 +1,6 @@
 import type { PathWithNar } from '../database/metadata-store.ts';
 import type { Ban } from '../database/upkeep-store.ts';
-import { removeBanMirror, storeBanMirror } from './mirrors.ts';
+import { banMirror, type BanMirror, removeBanMirror, storeBanMirror } from './mirrors.ts';
 import type { CacheServices } from './services.ts';
 
 /** Paths that somebody wants gone, for now or for good. */
@@ -46,24 +46,54 @@ export function createRemovals(
   async function remove(hash: string, options: RemoveOptions = {}): Promise<RemovedPath> {
     const known = await metadata.getPath(hash);
     const storePath = known?.path.storePath ?? `${settings.storeDir}/${hash}`;
+    const force = options.force === true;
+    if (!force && (await upkeep.keeperOf(hash, platform.clock.now())) !== null)
+      return { kind: 'kept', storePath };
     const shared = known !== null && (await isShared(known));
-    const body = known === null || shared ? 'none' : await claimBody(known, options.force === true);
+    const body = known === null || shared ? 'none' : await claimBody(known, force);
     if (body === 'kept') return { kind: 'kept', storePath };
-    if (options.ban !== undefined) await ban({ hash, storePath, ...options.ban, at: platform.clock.now() });
+    const ban =
+      options.ban === undefined ? null : await noteBan({ hash, storePath, ...options.ban }, known, shared);
     await platform.checkpoint?.('delete:narinfo');
     await storage.delete([`${hash}.narinfo`, `${hash}.ls`]);
     onPathsChanged([hash]);
     if (known !== null && !shared) await removeBody(known, body === 'claimed');
     await platform.checkpoint?.('delete:path');
-    await upkeep.removePath(hash);
-    if (options.ban !== undefined && known !== null) {
-      // A fill, or another instance, may have recorded it in that very moment.
-      await upkeep.banPath({ hash, storePath, ...options.ban, at: platform.clock.now() });
-      await storage.delete([`${hash}.narinfo`, `${hash}.ls`]);
-      if (!shared) await storage.delete([known.nar.key]);
-    }
+    if (ban === null) await upkeep.removePath(hash);
+    else await enforce(ban);
     if (known === null) return { kind: 'unknown' };
     return { kind: 'removed', storePath, bytes: body === 'claimed' ? (known.nar.fileSize ?? 0) : 0 };
+  }
+
+  /**
+   * The mirror first: rather a ban too many after a crash than a banned path that a rebuilt index takes again. It keeps
+   * the key of the NAR, which nothing else knows any more once the row of the path is gone.
+   */
+  async function noteBan(
+    of: Omit<Ban, 'at'>,
+    known: PathWithNar | null,
+    shared: boolean,
+  ): Promise<BanMirror> {
+    const before = known === null ? await banMirror(storage, of.hash) : null;
+    if (before !== null) return before;
+    const narKey = known === null || shared ? null : known.nar.key;
+    const mirror = { ...of, at: platform.clock.now(), narKey };
+    await platform.checkpoint?.('ban:mirror');
+    await storeBanMirror(storage, mirror);
+    return mirror;
+  }
+
+  /** Refuses the path in the index, and removes what a fill, or another instance, has stored up to this moment. */
+  async function enforce({ narKey, ...ban }: BanMirror): Promise<void> {
+    await platform.checkpoint?.('ban:index');
+    await upkeep.banPath(ban);
+    // Once more, for what was recorded while the first one was on its way.
+    await upkeep.banPath(ban);
+    await platform.checkpoint?.('ban:sweep');
+    await storage.delete([`${ban.hash}.narinfo`, `${ban.hash}.ls`]);
+    if (narKey === null || (await metadata.getNar(narKey, 1))?.paths.length) return;
+    await storage.delete([narKey]);
+    onRemoved(narKey);
   }
 
   async function isShared({ path, nar }: PathWithNar): Promise<boolean> {
@@ -94,14 +124,6 @@ export function createRemovals(
     await platform.checkpoint?.('delete:finish');
     const now = (await metadata.getNar(nar.key, 1))?.nar;
     if (now !== undefined) await upkeep.finishEvicting([now]);
-  }
-
-  /** The mirror first: rather a ban too many after a crash than a banned path that a rebuilt index takes again. */
-  async function ban(of: Ban): Promise<void> {
-    await platform.checkpoint?.('ban:mirror');
-    await storeBanMirror(storage, of);
-    await platform.checkpoint?.('ban:index');
-    await upkeep.banPath(of);
   }
 
   return {

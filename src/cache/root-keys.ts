@@ -4,8 +4,8 @@ import type { BlobInfo, BlobStore } from '../storage/blob-store.ts';
 const LAST_OF_FOLDER = '~'.repeat(200);
 
 /**
- * The objects at the root of the bucket (narinfos, listings) in ascending order, without walking through its folders,
- * of which one has as many objects again.
+ * The objects at the root of the bucket (narinfos, listings) in ascending order, and its folders, as keys that end with
+ * a slash, without walking through them: one of them has as many objects again.
  *
  * @param after only keys that come after this one
  * @throws StorageError
@@ -27,6 +27,7 @@ export async function* rootKeys(
       yield blob;
     }
     if (folder === null) return;
+    yield { key: folder, size: 0, modifiedAt: 0 };
     last = `${folder}${LAST_OF_FOLDER}`;
   }
 }

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { PinProgress } from '../cache/pins.ts';
+import type { Progress } from '../cache/look-up-closure.ts';
 import { type CliContext, write } from './context.ts';
 import { Failure } from './failure.ts';
 import { untilInterrupted } from './interrupt.ts';
@@ -47,7 +47,7 @@ async function pin(
   const signal = untilInterrupted();
   const showing = (what: string) => ({
     signal,
-    onProgress: ({ done, total }: PinProgress) => progress.show(`${what}: ${done} of ${total}`),
+    onProgress: ({ done, total }: Progress) => progress.show(`${what}: ${done} of ${total}`),
   });
   const { put, fetched } = await withCache(config, context, async ({ cache, platform }) => {
     const expiresAt = expires === undefined ? null : platform.clock.now() + expires;

@@ -18,6 +18,7 @@ export function registerVerify(program: Command, context: CliContext): void {
     )
     .option('--repair', 'put right what can be')
     .option('--dry-run', 'change nothing; so it is without --repair too')
+    .option('--remove-untrusted', 'with --repair: also remove what no trusted key vouches for')
     .option('--content', 'read every body, and check its hashes and its structure')
     .option('--grace <hours>', 'leave what nobody claims alone for so long', parseHours, parseHours('24'))
     .option('--concurrency <number>', 'so much at once', parseConcurrency, 8)
@@ -30,6 +31,7 @@ export function registerVerify(program: Command, context: CliContext): void {
 interface VerifyFlags {
   readonly repair?: true;
   readonly dryRun?: true;
+  readonly removeUntrusted?: true;
   readonly content?: true;
   readonly grace: number;
   readonly concurrency: number;
@@ -48,6 +50,7 @@ async function verify(flags: VerifyFlags, command: Command, context: CliContext)
   const report = await withServices(config, context, ({ services }) =>
     verifyCache(services, {
       repair: flags.repair === true && flags.dryRun !== true,
+      removeUntrusted: flags.removeUntrusted === true,
       content: flags.content === true,
       graceMs: flags.grace,
       concurrency: flags.concurrency,
@@ -56,7 +59,14 @@ async function verify(flags: VerifyFlags, command: Command, context: CliContext)
       signal: untilInterrupted(),
       onProgress: (report, phase) => progress.show(`${phase}: ${checkedText(report)}`),
     }),
-  ).finally(() => progress.end());
+  )
+    .catch((cause: unknown) => {
+      throw new Failure('It could not be verified to the end: run it again to go on', {
+        cause,
+        exitCode: UNFINISHED,
+      });
+    })
+    .finally(() => progress.end());
   const json = `${JSON.stringify(report, null, 2)}\n`;
   if (flags.json === '-') await write(context.stdout, json);
   else await write(context.stdout, textOf(report));

@@ -17,6 +17,7 @@ export interface UpkeepReads {
   readonly selectEvicting: Compiled<'after' | 'limit'>;
   readonly selectPins: Compiled;
   readonly selectPinnedTotals: Compiled<'now'>;
+  readonly selectKeeper: Compiled<'hash' | 'now'>;
   readonly selectBans: Compiled;
   readonly selectBan: Compiled<'hash'>;
   readonly selectNars: Compiled<'after' | 'limit'>;
@@ -91,11 +92,11 @@ export function upkeepReads(
           pins.created_at as created_at, pins.expires_at as expires_at,
           ${whole(sql`count(*)`)} as paths,
           ${whole(sql`sum(case when paths.id is null then 1 else 0 end)`)} as unknown_paths,
-          ${whole(sql`sum(case when nars.id is not null and nars.state not ${isStored} then 1 else 0 end)`)}
+          ${whole(sql`sum(case when nars.id is not null and nars.state <> 'present' then 1 else 0 end)`)}
             as absent_paths,
           ${whole(sql`(
             select coalesce(sum(stored.file_size), 0) from nars as stored
-              where stored.state ${isStored} and stored.id in (
+              where stored.state = 'present' and stored.id in (
                 select claiming.nar_id from pinned_paths as kept
                   join paths as claiming on claiming.node_id = kept.node_id
                   where kept.pin_id = pins.id
@@ -110,12 +111,27 @@ export function upkeepReads(
         order by pins.name`,
     ),
     selectPinnedTotals: compile(
-      sums(sql`from nars where nars.state ${isStored} and nars.id in (
+      sums(sql`from nars where nars.state = 'present' and nars.id in (
         select claiming.nar_id from pins as pin
           join pinned_paths as kept on kept.pin_id = pin.id
           join paths as claiming on claiming.node_id = kept.node_id
           where pin.expires_at is null or pin.expires_at > ${value('now')}
       )`),
+    ),
+    selectKeeper: compile(
+      sql`select ${flag(sql`exists (
+            select 1 from pinned_paths as kept join pins as pin on pin.id = kept.pin_id
+              where kept.node_id = own.id and (pin.expires_at is null or pin.expires_at > ${value('now')})
+          )`)} as is_pinned,
+          ${flag(sql`exists (
+            select 1 from paths join nars on nars.id = paths.nar_id where paths.node_id = own.id and nars.pushed = 1
+          ) and exists (
+            select 1 from reference_edges as edge
+              join paths as referring on referring.node_id = edge.referrer
+              join nars as retained on retained.id = referring.nar_id
+              where edge.reference = own.id and retained.pushed = 1 and retained.state ${isStored}
+          )`)} as is_referred
+        from store_hashes as own where own.hash = ${value('hash')}`,
     ),
     selectBans: compile(
       sql`select hash as hash, store_path as store_path, reason as reason, banned_at as banned_at

@@ -4,9 +4,13 @@ import type { Ban, DanglingPath, Evictable, EvictingNar, PinRecord } from './upk
 
 /** All throw MetadataError if a column has no sensible value. */
 
+export function keeperIn(row: Row): Evictable['keptBy'] {
+  if (integer(row, 'is_pinned') === 1) return 'pin';
+  return integer(row, 'is_referred') === 1 ? 'referrer' : null;
+}
+
 export function evictableOf(row: Row): Evictable {
-  const keptBy =
-    integer(row, 'is_pinned') === 1 ? 'pin' : integer(row, 'is_referred') === 1 ? 'referrer' : null;
+  const keptBy = keeperIn(row);
   return { nar: narOf(row), rank: integer(row, 'evict_rank'), accesses: integer(row, 'accesses'), keptBy };
 }
 

@@ -71,8 +71,14 @@ export interface UpkeepStore {
    */
   refreshPins(now: number): Promise<readonly string[]>;
 
-  /** Of the NARs present or evicting that pins keep at `now`, each once. */
+  /** Of the NARs present that pins keep at `now`, each once. */
   pinnedTotals(now: number): Promise<Totals>;
+
+  /**
+   * What keeps a path, whether it is stored or not: a pin that has not expired by `now` covers it, or, if it is pushed,
+   * another retained pushed path refers to it. Null for an unknown path too.
+   */
+  keeperOf(hash: string, now: number): Promise<Evictable['keptBy']>;
 
   /** Forgets a path and its edges to others; its NAR stays as it is. Returns whether the path was known. */
   removePath(hash: string): Promise<boolean>;
@@ -190,9 +196,9 @@ export interface PinRecord extends NewPin {
   readonly paths: number;
   /** Of these, those of which no narinfo is known. */
   readonly unknownPaths: number;
-  /** Paths known whose NAR is neither present nor evicting. */
+  /** Paths known whose NAR is not present: one that is evicting is on its way out. */
   readonly absentPaths: number;
-  /** Bytes of its NARs that are present or evicting, each once. */
+  /** Bytes of its NARs that are present, each once. */
   readonly presentBytes: number;
 }
 

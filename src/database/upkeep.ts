@@ -1,6 +1,6 @@
 import { inOperation } from './operation.ts';
 import { integer, narOf, pathWithNarOf, type Row, text, whole } from './rows.ts';
-import { banOf, danglingOf, evictableOf, evictingOf, pinOf, totalsOf } from './upkeep-rows.ts';
+import { keeperIn, banOf, danglingOf, evictableOf, evictingOf, pinOf, totalsOf } from './upkeep-rows.ts';
 import type { EvictingNar, NarAtGeneration, UpkeepStore } from './upkeep-store.ts';
 
 type Rows = Promise<readonly Row[]>;
@@ -55,6 +55,8 @@ export interface UpkeepQueries {
   extendPin(values: { readonly name: string }): Rows;
   /** `present_bytes` and `present_nars`. */
   pinnedTotals(values: { readonly now: number }): Rows;
+  /** A row with `is_pinned` and `is_referred` (0 or 1); none for a hash never met. */
+  getKeeper(values: { readonly hash: string; readonly now: number }): Rows;
   /** A row if it was known. */
   removePath(values: { readonly hash: string }): Rows;
   /** @param values.quarantine the reason for the quarantine of its NAR */
@@ -176,6 +178,11 @@ export function createUpkeep(
       }),
     pinnedTotals: (now) => read('pinnedTotals', async () => totalsOf(await queries.pinnedTotals({ now }))),
 
+    keeperOf: (hash, now) =>
+      read('keeperOf', async () => {
+        const [row] = await queries.getKeeper({ hash, now });
+        return row === undefined ? null : keeperIn(row);
+      }),
     removePath: (hash) => changes('removePath', () => queries.removePath({ hash })),
     banPath: (ban) =>
       write('banPath', async () => {

@@ -12,7 +12,7 @@ import { shiftedClock } from '../support/replaced.ts';
 import { type SignedPath, upstreamKey, upstreamPublicKey } from '../support/signed-path.ts';
 import { startTestCache, type TestCache, type TestCacheOptions } from '../support/test-cache.ts';
 
-const ENTRY = fileURLToPath(new URL('../support/evict-entry.ts', import.meta.url));
+const ENTRY = fileURLToPath(new URL('../support/upkeep-entry.ts', import.meta.url));
 const SIZE = 10_000;
 /** Four bodies of ten fit, below the low-water mark. */
 const SETTINGS = { maxSize: 4.5 * SIZE, lowWater: 1, evictPushedAfterMs: 0 };
@@ -66,7 +66,7 @@ async function filled(
 }
 
 async function evictIn(directory: string, words: readonly string[]): Promise<ScriptEnd> {
-  return await runScript(ENTRY, words, {
+  return await runScript(ENTRY, ['evict', '', ...words], {
     environment: {
       SNOWCAP_STORAGE: `file:${join(directory, 'storage')}`,
       SNOWCAP_DATABASE: `sqlite:${join(directory, 'index.db')}`,

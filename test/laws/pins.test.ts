@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { banMirrors, pinMirrors } from '../../src/cache/mirrors.ts';
-import { type PinProgress, PinError } from '../../src/cache/pins.ts';
+import type { Progress } from '../../src/cache/look-up-closure.ts';
+import { PinError } from '../../src/cache/pins.ts';
 import { baseName, fetched, pushed, stateOf, statesOf } from '../support/evictable.ts';
 import { type FaultServer, startFaultServer } from '../support/fault-server.ts';
 import { shiftedClock } from '../support/replaced.ts';
@@ -56,7 +57,7 @@ describe('a pin', () => {
     const [root] = links;
     if (root === undefined) return;
     const request = { name: 'chain', storePath: root.storePath, expiresAt: null };
-    const seen: PinProgress[] = [];
+    const seen: Progress[] = [];
     const put = await snowcap.cache.pins.put(request, { onProgress: (progress) => seen.push(progress) });
     expect(put).toMatchObject({ missing: [], exceedsLimit: false });
     expect(put.pin).toMatchObject({ name: 'chain', paths: 5, unknownPaths: 0, absentPaths: 5 });
@@ -222,7 +223,7 @@ describe('a ban', () => {
     await again.close();
     expect(await snowcap.services.storage.head(path.url)).toBeNull();
     const bans = [];
-    for await (const mirror of banMirrors(snowcap.services.storage)) bans.push(mirror);
+    for await (const { narKey: _, ...ban } of banMirrors(snowcap.services.storage)) bans.push(ban);
     expect(bans).toEqual(await snowcap.cache.removals.bans());
     expect(bans).toContainEqual({
       hash: path.hash,

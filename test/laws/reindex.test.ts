@@ -73,7 +73,13 @@ describe('law 6: an index that was lost is rebuilt from the bucket', () => {
       expiresAt: null,
     };
     await storePinMirror(storage, pin);
-    await storeBanMirror(storage, { hash: banned.hash, storePath: banned.storePath, reason: 'bad', at: 6 });
+    await storeBanMirror(storage, {
+      hash: banned.hash,
+      storePath: banned.storePath,
+      reason: 'bad',
+      at: 6,
+      narKey: null,
+    });
 
     await loseIndex();
     const report = await rebuilt();

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { FindingKind, VerifyReport } from '../../src/cache/verify/report.ts';
 import { verifyCache, type VerifyOptions } from '../../src/cache/verify/verify.ts';
+import { generateSecretKey } from '../../src/nix/signing-key.ts';
 import { baseName, fetchAgain, fetched, objectsOf, pushed, stateOf } from '../support/evictable.ts';
 import { type FaultServer, startFaultServer } from '../support/fault-server.ts';
 import { shiftedClock } from '../support/replaced.ts';
@@ -186,13 +187,71 @@ describe('a verification', () => {
     const path = await signedPath({ name: 'coming', seed: 5 });
     await put(path.url, path.body);
     await put(`${path.hash}.narinfo`, Buffer.from(path.narInfo));
-    const report = await verify({ repair: true });
-    expect(report).toMatchObject({ remaining: 0, found: { 'foreign object': 1 } });
-    expect(await snowcap.services.storage.head(path.url)).not.toBeNull();
-    expect(await snowcap.services.storage.head('README.txt')).not.toBeNull();
+    await put('nar/notes.txt', Buffer.from('mine'));
+    await put('photos/one.jpg', Buffer.from('mine'));
+    expect((await verify()).found).toEqual({ 'foreign object': 2 });
     clock.advance(2 * DAY_MS);
-    expect((await verify({ repair: true })).found).toMatchObject({ 'narinfo not in the index': 1 });
+    const report = await verify({ repair: true });
+    expect(report.found).toEqual({ 'foreign object': 3, 'narinfo not in the index': 1 });
+    expect(report.remaining).toBe(0);
+    expect(report.findings.map(({ about }) => about).sort()).toEqual(
+      ['README.txt', `${path.hash}.narinfo`, 'nar/notes.txt', 'photos/'].sort(),
+    );
+    for (const key of ['README.txt', 'nar/notes.txt', 'photos/one.jpg']) {
+      expect(await snowcap.services.storage.head(key)).not.toBeNull();
+    }
     expect(await stateOf(snowcap, path)).toBe('present');
+  });
+
+  it('removes no body that a narinfo of the bucket may name: one that is not trusted, or came meanwhile', async () => {
+    const late = await signedPath({ name: 'late', seed: 5 });
+    const foreign = await signedPath({ name: 'foreign', seed: 6, key: await generateSecretKey('other-1') });
+    for (const { url, body } of [late, foreign]) await put(url, body);
+    await put(`${foreign.hash}.narinfo`, Buffer.from(foreign.narInfo));
+    const orphan = await signedPath({ name: 'orphan', seed: 8 });
+    await put(orphan.url, orphan.body);
+    clock.advance(2 * DAY_MS);
+    // An earlier repair was ended when it was done with the narinfos.
+    const sums = { checked: {}, found: {}, remaining: 0 };
+    const mark = { phase: 'bodies', after: 'nar/', repair: true, content: false, left: 0, ...sums };
+    await snowcap.services.upkeep.setMark('verify', JSON.stringify(mark));
+    await put(`${late.hash}.narinfo`, Buffer.from(late.narInfo));
+
+    const dry = await verify();
+    const report = await verify({ repair: true });
+    expect(Object.keys(report.found).sort()).toEqual(
+      ['narinfo not in the index', 'narinfo not trusted', 'unclaimed NAR'].sort(),
+    );
+    for (const kind of ['narinfo not trusted', 'unclaimed NAR'])
+      expect(Object.keys(dry.found)).toContain(kind);
+    for (const { url } of [late, foreign, orphan]) {
+      expect(await snowcap.services.storage.head(url)).not.toBeNull();
+    }
+    expect(await stateOf(snowcap, late)).toBe('present');
+
+    clock.advance(2 * DAY_MS);
+    await verify({ repair: true, removeUntrusted: true });
+    await verify({ repair: true, removeUntrusted: true });
+    expect((await objectsOf(snowcap)).nars).toEqual([late.url]);
+    expect((await objectsOf(snowcap)).narInfos).toEqual([late.hash]);
+  });
+
+  it('checks the signatures of the rows, where it reads everything', async () => {
+    const path = await fetched(snowcap, upstream, { name: 'one', seed: 1 });
+    await snowcap.settled();
+    const { metadata } = snowcap.services;
+    const known = await metadata.getPath(path.hash);
+    if (known === null) throw new Error('it is not known');
+    const { revision, signatures, justification } = known.path;
+    const forged = signatures.map(
+      (text) => `${text.split(':', 1)[0]}:${Buffer.alloc(64).toString('base64')}`,
+    );
+    await metadata.rejustifyPath(path.hash, revision, { signatures: forged, justification });
+    expect((await verify({ content: true })).found).toMatchObject({ 'narinfo not trusted': 1 });
+    expect(await verify({ content: true, repair: true, restart: true })).toMatchObject({ remaining: 0 });
+    await fetchAgain(snowcap, path);
+    await snowcap.settled();
+    expect(await verify({ content: true })).toMatchObject({ found: {} });
   });
 
   it('puts counters right that have drifted', async () => {
@@ -220,18 +279,38 @@ describe('a verification', () => {
     expect(await stateOf(snowcap, path)).toBe('present');
   });
 
-  it('goes on where it was interrupted, over more than a page', async () => {
-    for (let nth = 0; nth < 250; nth += 1) await pushed(snowcap, { name: `n-${nth}`, seed: nth, size: 50 });
-    const stop = new AbortController();
-    const options = {
-      signal: stop.signal,
-      onProgress: () => stop.abort(),
+  it('goes on where it was interrupted, with what it has found, and a repair begins anew', async () => {
+    const paths: SignedPath[] = [];
+    for (let nth = 0; nth < 250; nth += 1) {
+      paths.push(await pushed(snowcap, { name: `n-${nth}`, seed: nth, size: 50 }));
+    }
+    await remove(`${paths[0]?.hash}.narinfo`);
+    const once = async (options: VerifyOptions): Promise<VerifyReport> => {
+      const stop = new AbortController();
+      return await verify({ ...options, signal: stop.signal, onProgress: () => stop.abort() });
     };
-    const first = await verify(options);
-    expect(first).toMatchObject({ finished: false, checked: { nars: 200 } });
-    const rest = await verify();
-    expect(rest).toMatchObject({ finished: true, checked: { nars: 50 } });
-    expect((await verify({ restart: true })).checked.nars).toBe(250);
+    expect(await once({})).toMatchObject({ finished: false, remaining: 1, checked: { nars: 200 } });
+    const before = snowcap.operations['storage.head'] ?? 0;
+    expect(await verify()).toMatchObject({ finished: true, remaining: 1, checked: { nars: 250 } });
+    expect((snowcap.operations['storage.head'] ?? 0) - before).toBeLessThan(100);
+
+    await once({});
+    expect(await verify({ repair: true })).toMatchObject({
+      finished: true,
+      remaining: 0,
+      checked: { nars: 250 },
+    });
+    expect(await verify()).toMatchObject({ found: {} });
+    await snowcap.services.upkeep.setMark('verify', 'no JSON');
+    expect(await verify()).toMatchObject({ finished: true, found: {} });
+  });
+
+  it('ends unfinished, with its report, where it is interrupted in the middle of a page', async () => {
+    for (let nth = 0; nth < 4; nth += 1) await pushed(snowcap, { name: `n-${nth}`, seed: nth, size: 5000 });
+    const stop = new AbortController();
+    const verifying = verify({ content: true, bytesPerSecond: 2000, concurrency: 1, signal: stop.signal });
+    setTimeout(() => stop.abort(new Error('Interrupted')), 50);
+    expect(await verifying).toMatchObject({ finished: false });
   });
 
   it('takes nothing for damage that happens while it looks', async () => {

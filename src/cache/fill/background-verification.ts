@@ -1,4 +1,4 @@
-import type { NarWithPaths } from '../../database/metadata-store.ts';
+import { ALL_PATHS_OF_NAR, type NarWithPaths } from '../../database/metadata-store.ts';
 import { isCompression } from '../../nar/decompress.ts';
 import { createSha256 } from '../../nar/sha256.ts';
 import type { BlobInfo } from '../../storage/blob-store.ts';
@@ -150,7 +150,7 @@ export function createBackgroundVerification(
   }
 
   async function remove(key: string): Promise<void> {
-    const hashes = (await metadata.getNar(key))?.paths.map((path) => path.hash) ?? [];
+    const hashes = (await metadata.getNar(key, ALL_PATHS_OF_NAR))?.paths.map((path) => path.hash) ?? [];
     await storage.delete(hashes.flatMap((hash) => [`${hash}.narinfo`, `${hash}.ls`]));
     await storage.delete([key]);
     onRemoved(key);

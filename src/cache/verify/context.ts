@@ -12,6 +12,11 @@ export interface VerifyContext {
   readonly content: boolean;
   /** Objects younger than this (milliseconds since the epoch of their writing) may be of writes under way. */
   readonly olderThan: number;
+  /** Remove narinfos that no trusted key vouches for, too. */
+  readonly removeUntrusted: boolean;
+  /** Narinfos of unknown paths that were left as they are: too young, or not trusted. Unclaimed bodies may be theirs. */
+  readonly left: number;
+  leave(): void;
   readonly turns: Turns;
   /** Waits until so many bytes may be read. */
   pace(bytes: number): Promise<void>;

@@ -1,13 +1,22 @@
 import type { NarRecord } from '../../database/metadata-store.ts';
 import { isStorePathHash } from '../../nix/store-path.ts';
 import type { BlobInfo } from '../../storage/blob-store.ts';
-import { type AdoptOptions, adoptStored } from '../adopt-stored.ts';
+import { type AdoptOptions, adoptStored, judgeStored } from '../adopt-stored.ts';
+import { parseDerivedKey, parseFileHashKey } from '../nar-key.ts';
 import { found, type VerifyContext } from './context.ts';
 
 const NAR_INFO = '.narinfo';
 const LISTING = '.ls';
-/** Objects at the root that are neither narinfos nor listings. */
-const ROOT_OBJECTS: ReadonlySet<string> = new Set(['nix-cache-info']);
+/** What else is at the root: as Nix lays it out, and our own. */
+const ROOT_OBJECTS: ReadonlySet<string> = new Set([
+  'nix-cache-info',
+  'nar/',
+  'log/',
+  'realisations/',
+  'build-trace-v2/',
+  'debuginfo/',
+  'snowcap/',
+]);
 
 /** Compares a page of objects at the root of the bucket with the index. */
 export async function verifyRootObjects(
@@ -23,11 +32,7 @@ export async function verifyRootObjects(
     page.map((blob) =>
       turns.take(async () => {
         const hash = hashOf(blob.key);
-        if (hash === null) {
-          if (!ROOT_OBJECTS.has(blob.key))
-            await found(context, 'foreign object', blob.key, 'it is not of a cache');
-          return;
-        }
+        if (hash === null) return await verifyOther(context, blob.key);
         const path = known.get(hash);
         if (blob.key.endsWith(LISTING)) {
           if (path === undefined && blob.modifiedAt < context.olderThan)
@@ -42,6 +47,11 @@ export async function verifyRootObjects(
       }),
     ),
   );
+}
+
+async function verifyOther(context: VerifyContext, key: string): Promise<void> {
+  if (ROOT_OBJECTS.has(key)) return;
+  await found(context, 'foreign object', key, 'it is not of a cache');
 }
 
 async function staleListing(context: VerifyContext, blob: BlobInfo, hash: string): Promise<void> {
@@ -64,6 +74,7 @@ async function verifyWithoutNar(context: VerifyContext, blob: BlobInfo, hash: st
   );
 }
 
+/** Adopting does no harm, whatever its age; only what is removed must be old enough. */
 async function verifyUnknownNarInfo(
   context: VerifyContext,
   blob: BlobInfo,
@@ -71,24 +82,38 @@ async function verifyUnknownNarInfo(
   adopting: AdoptOptions,
 ): Promise<void> {
   const { services } = context;
-  if (blob.modifiedAt >= context.olderThan) return;
   if ((await services.metadata.getPath(hash)) !== null) return;
-  if (!context.repair) {
-    await found(context, 'narinfo not in the index', blob.key, 'the index does not know the path');
-    return;
-  }
-  const answer = await adoptStored(services, hash, adopting);
-  switch (answer.kind) {
-    case 'adopted':
-    case 'known':
-      await found(context, 'narinfo not in the index', blob.key, 'the index did not know the path', () =>
-        Promise.resolve(true),
-      );
+  const isOld = blob.modifiedAt < context.olderThan;
+  const judged = await judgeStored(services, hash, adopting);
+  switch (judged.kind) {
+    case 'fit':
+      if (isOld || context.repair) {
+        await found(
+          context,
+          'narinfo not in the index',
+          blob.key,
+          'the index does not know the path',
+          async () => {
+            const { kind } = await adoptStored(services, hash, adopting);
+            return kind === 'adopted' || kind === 'known';
+          },
+        );
+      }
       return;
     case 'without NAR':
+      if (!isOld) return context.leave();
+      await found(context, 'narinfo without NAR', blob.key, judged.reason, () =>
+        services.storage.delete([blob.key, `${hash}${LISTING}`]),
+      );
+      return;
     case 'refused': {
-      const kind = answer.kind === 'refused' ? 'narinfo not trusted' : 'narinfo without NAR';
-      await found(context, kind, blob.key, answer.reason, () =>
+      if (!isOld) return context.leave();
+      if (!context.removeUntrusted) {
+        context.leave();
+        await found(context, 'narinfo not trusted', blob.key, judged.reason);
+        return;
+      }
+      await found(context, 'narinfo not trusted', blob.key, judged.reason, () =>
         services.storage.delete([blob.key, `${hash}${LISTING}`]),
       );
       return;
@@ -125,9 +150,15 @@ async function verifyNarObject(
       services.storage.delete([blob.key]),
     );
   } else if (now === null || now.paths.length === 0) {
-    await found(context, 'unclaimed NAR', blob.key, `no path claims these ${blob.size} bytes`, () =>
-      services.storage.delete([blob.key]),
-    );
+    if (parseFileHashKey(blob.key) === null && parseDerivedKey(blob.key) === null) {
+      await found(context, 'foreign object', blob.key, 'it is not named as a NAR');
+      return;
+    }
+    const detail = `no path claims these ${blob.size} bytes`;
+    // A narinfo that was left as it is may name it.
+    if (context.left > 0)
+      await found(context, 'unclaimed NAR', blob.key, `${detail}, but a narinfo that was left may`);
+    else await found(context, 'unclaimed NAR', blob.key, detail, () => services.storage.delete([blob.key]));
   } else {
     await found(context, 'NAR not in the index', blob.key, `the index has it as ${now.nar.state}`, () =>
       adopted(verification.verify(blob.key)),

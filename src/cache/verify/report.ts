@@ -68,20 +68,30 @@ export interface VerifyReport {
   readonly remaining: number;
   /** Leftovers of interrupted writes that were removed. */
   readonly swept: { readonly removed: number; readonly freed: number };
-  /** The first of the findings. */
+  /** The first of the findings of this run. */
   readonly findings: readonly Finding[];
 }
 
 /** As many are listed one by one; all are counted. */
 const MOST_LISTED = 10_000;
 
+/** What is kept of a run that did not come to its end: all but the list. */
+export type FoundBefore = Pick<VerifyReport, 'checked' | 'found' | 'remaining'>;
+
 /** A report in the making. */
 export class Findings {
-  readonly checked = { nars: 0, objects: 0, bodies: 0, bytes: 0 };
+  readonly checked: { nars: number; objects: number; bodies: number; bytes: number };
   swept = { removed: 0, freed: 0 };
   readonly #listed: Finding[] = [];
-  readonly #found: Partial<Record<FindingKind, number>> = {};
-  #remaining = 0;
+  readonly #found: Partial<Record<FindingKind, number>>;
+  #remaining: number;
+
+  /** @param before what an earlier run has found, which this one continues */
+  constructor(before: FoundBefore | null = null) {
+    this.checked = { nars: 0, objects: 0, bodies: 0, bytes: 0, ...before?.checked };
+    this.#found = { ...before?.found };
+    this.#remaining = before?.remaining ?? 0;
+  }
 
   add(finding: Finding): void {
     this.#found[finding.kind] = (this.#found[finding.kind] ?? 0) + 1;
@@ -89,8 +99,9 @@ export class Findings {
     if (this.#listed.length < MOST_LISTED) this.#listed.push(finding);
   }
 
-  get total(): number {
-    return Object.values(this.#found).reduce((sum, count) => sum + count, 0);
+  /** For a run that continues this one. */
+  sums(): FoundBefore {
+    return { checked: { ...this.checked }, found: { ...this.#found }, remaining: this.#remaining };
   }
 
   report(state: Pick<VerifyReport, 'finished' | 'repair' | 'content'>): VerifyReport {

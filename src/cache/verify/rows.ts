@@ -9,7 +9,7 @@ import { noteMissingBody } from '../fill/missing-body.ts';
 import { render } from '../render.ts';
 import { storeNarInfo } from '../store-nar-info.ts';
 import { sameBytes, storedBytes, streamOfBody } from '../stored-bytes.ts';
-import { isStillJustified, unsignedUpstreamsOf } from '../trust.ts';
+import { isStillJustified, judge, unsignedUpstreamsOf } from '../trust.ts';
 import { createWorkLocks } from '../work-lock.ts';
 import { found, type VerifyContext } from './context.ts';
 
@@ -58,7 +58,23 @@ async function verifyPresent(context: VerifyContext, nar: NarRecord): Promise<vo
     return;
   }
   if (context.content && !(await verifyContent(context, named, blob))) return;
+  if (context.content) await verifySignatures(context, named);
   await verifyNarInfos(context, named);
+}
+
+/** What a trusted key is said to vouch for is signed by it: the rows themselves may be damaged. */
+async function verifySignatures(context: VerifyContext, { paths }: NarWithPaths): Promise<void> {
+  const { services } = context;
+  for (const path of paths) {
+    const { kind } = path.justification;
+    if (kind !== 'key' && kind !== 'content-address') continue;
+    const judgement = await judge(path, services.trustedKeys, null);
+    if (judgement.trusted) continue;
+    await found(context, 'narinfo not trusted', `${path.hash}.narinfo`, judgement.reason, async () => {
+      await services.storage.delete([`${path.hash}.narinfo`, `${path.hash}.ls`]);
+      await services.upkeep.removePath(path.hash);
+    });
+  }
 }
 
 /** Each path's narinfo is in the bucket as the index renders it, or, where it may not be served, not at all. */

@@ -8,12 +8,14 @@ import { createTurns } from '../turns.ts';
 import { found, type VerifyContext } from './context.ts';
 import { verifyNarObjects, verifyRootObjects } from './objects.ts';
 import { createPace } from './pace.ts';
-import { Findings, type VerifyReport } from './report.ts';
+import { Findings, type FoundBefore, type VerifyReport } from './report.ts';
 import { verifyRow } from './rows.ts';
 
 export interface VerifyOptions {
   /** Put right what can be. @default false: only report it */
   readonly repair?: boolean;
+  /** Remove narinfos of unknown paths that no trusted key vouches for, too. @default false: they are named */
+  readonly removeUntrusted?: boolean;
   /** Read every body: FileHash, structure, NarHash. @default false */
   readonly content?: boolean;
   /** How long what nobody claims is left alone: a push uploads its NARs long before its narinfos. In milliseconds. @default a day */
@@ -34,11 +36,13 @@ const PHASES = ['rows', 'narinfos', 'bodies', 'references', 'totals'] as const;
 export type Phase = (typeof PHASES)[number];
 
 /** Kept as JSON. */
-interface Watermark {
+interface Watermark extends FoundBefore {
   readonly phase: Phase;
-  /** An id or a key. */
-  readonly after: string;
+  /** An id or a key; null: from the start of the phase. */
+  readonly after: string | null;
+  readonly repair: boolean;
   readonly content: boolean;
+  readonly left: number;
 }
 
 const PAGE = 200;
@@ -57,7 +61,11 @@ export async function verifyCache(
 ): Promise<VerifyReport> {
   const { repair = false, content = false, graceMs = DAY_MS, concurrency = 8, signal } = options;
   const { storage, upkeep, platform } = services;
-  const findings = new Findings();
+  const begin =
+    options.restart === true ? null : readWatermark(await upkeep.getMark(VERIFY_MARK), repair, content);
+  const findings = new Findings(begin);
+  let left = begin?.left ?? 0;
+  const now = platform.clock.now();
   const nobody = { exists: false, add: () => undefined };
   const noop = (): void => undefined;
   const context: VerifyContext = {
@@ -70,17 +78,24 @@ export async function verifyCache(
     findings,
     repair,
     content,
-    olderThan: platform.clock.now() - graceMs,
+    olderThan: now - graceMs,
+    removeUntrusted: options.removeUntrusted === true,
+    get left() {
+      return left;
+    },
+    leave() {
+      left += 1;
+    },
     turns: createTurns(concurrency),
     pace: createPace(platform.clock, options.bytesPerSecond ?? null, signal),
     signal,
   };
   const reportOf = (finished: boolean): VerifyReport => findings.report({ finished, repair, content });
-  const begin = options.restart === true ? null : readWatermark(await upkeep.getMark(VERIFY_MARK), content);
 
   /** After a page: what is done is done. @returns whether there is to be another */
   async function passed(phase: Phase, after: string): Promise<boolean> {
-    await upkeep.setMark(VERIFY_MARK, JSON.stringify({ phase, after, content } satisfies Watermark));
+    const mark: Watermark = { phase, after, repair, content, left, ...findings.sums() };
+    await upkeep.setMark(VERIFY_MARK, JSON.stringify(mark));
     options.onProgress?.(reportOf(false), phase);
     return signal?.aborted !== true;
   }
@@ -126,15 +141,22 @@ export async function verifyCache(
     },
     async totals() {
       await verifyTotals(context);
-      if (repair) findings.swept = await storage.sweep(context.olderThan);
+      // Uploads of other processes: no grace is too long for them.
+      if (repair) findings.swept = await storage.sweep(now - Math.max(graceMs, DAY_MS));
       return true;
     },
   };
 
   const first = begin === null ? 0 : PHASES.indexOf(begin.phase);
-  for (const phase of PHASES.slice(first)) {
+  try {
+    for (const phase of PHASES.slice(first)) {
+      if (signal?.aborted === true) return reportOf(false);
+      if (!(await phases[phase](phase === begin?.phase ? begin.after : null))) return reportOf(false);
+    }
+  } catch (error) {
+    // In the middle of a page, which the next run looks at again.
     if (signal?.aborted === true) return reportOf(false);
-    if (!(await phases[phase](phase === begin?.phase ? begin.after : null))) return reportOf(false);
+    throw error;
   }
   await upkeep.setMark(VERIFY_MARK, null);
   return reportOf(true);
@@ -172,13 +194,35 @@ async function inPages(
   return last === undefined || (await take(page, last.key));
 }
 
-/** Null where there is none, or where it is of a run that looked at less. */
-function readWatermark(text: string | null, content: boolean): Watermark | null {
-  if (text === null) return null;
-  const mark: unknown = JSON.parse(text);
-  if (typeof mark !== 'object' || mark === null) return null;
-  const phase = PHASES.find((name) => name === Reflect.get(mark, 'phase'));
-  const after: unknown = Reflect.get(mark, 'after');
-  if (phase === undefined || typeof after !== 'string') return null;
-  return Reflect.get(mark, 'content') === content ? { phase, after, content } : null;
+/**
+ * Null where there is none, or where it is of another kind of run. A repair looks at the narinfos again: those that have
+ * come since may claim bodies that nobody else does.
+ */
+function readWatermark(text: string | null, repair: boolean, content: boolean): Watermark | null {
+  const mark = text === null ? null : parsedMark(text);
+  if (mark?.repair !== repair || mark.content !== content) return null;
+  const isPast = PHASES.indexOf(mark.phase) > PHASES.indexOf('narinfos');
+  return repair && isPast ? { ...mark, phase: 'narinfos', after: null, left: 0 } : mark;
+}
+
+function parsedMark(text: string): Watermark | null {
+  let mark: unknown;
+  try {
+    mark = JSON.parse(text);
+  } catch {
+    return null;
+  }
+  return isWatermark(mark) ? mark : null;
+}
+
+function isWatermark(mark: unknown): mark is Watermark {
+  if (typeof mark !== 'object' || mark === null) return false;
+  const has = (name: keyof Watermark, type: string): boolean => typeof Reflect.get(mark, name) === type;
+  return (
+    PHASES.some((phase) => phase === Reflect.get(mark, 'phase')) &&
+    (has('after', 'string') || Reflect.get(mark, 'after') === null) &&
+    (['left', 'remaining'] as const).every((name) => has(name, 'number')) &&
+    (['checked', 'found'] as const).every((name) => has(name, 'object')) &&
+    (['repair', 'content'] as const).every((name) => has(name, 'boolean'))
+  );
 }

@@ -188,6 +188,7 @@ export function mysqlUpkeep({ run }: Pick<MysqlExecutor, 'run'>): UpkeepQueries 
     listPins: () => run(reads.selectPins({})),
     extendPin: (values) => run(insertPinned(values)),
     pinnedTotals: (values) => run(reads.selectPinnedTotals(values)),
+    getKeeper: (values) => run(reads.selectKeeper(values)),
     removePath: (values) => run(deleteEdges(values), deletePath(values)),
     banPath: (values) =>
       run(

@@ -234,6 +234,7 @@ export function postgresUpkeep({ execute }: Pick<PostgresExecutor, 'execute'>): 
     listPins: () => execute(reads.selectPins({})),
     extendPin: (values) => execute(extendPin(values)),
     pinnedTotals: (values) => execute(reads.selectPinnedTotals(values)),
+    getKeeper: (values) => execute(reads.selectKeeper(values)),
     removePath: (values) => execute(removePath(values)),
     banPath: (values) => execute(banPath(values)),
     unbanPath: (values) => execute(unbanPath(values)),

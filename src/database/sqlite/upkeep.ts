@@ -184,6 +184,7 @@ export function sqliteUpkeep(executor: SqliteExecutor): UpkeepQueries {
     listPins: () => one(reads.selectPins({})),
     extendPin: (values) => one(insertPinned(values)),
     pinnedTotals: (values) => one(reads.selectPinnedTotals(values)),
+    getKeeper: (values) => one(reads.selectKeeper(values)),
     removePath: (values) => lastOf(ownEdges(values), deletePath(values)),
     banPath: (values) =>
       lastOf(

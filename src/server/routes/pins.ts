@@ -26,14 +26,16 @@ export async function getPinRoute(c: Context<AppEnv>, options: AppOptions, name:
 }
 
 /**
- * `PUT /pins/<name>` with `{"storePath", "expiresAt"?, "ttlSeconds"?, "fetch"?}`. With `fetch` it is answered 202, and
- * what is missing is downloaded afterwards: `GET` tells how far that is.
+ * `PUT /pins/<name>` with `{"storePath", "expiresAt"?, "ttlSeconds"?, "fetch"?}`. With `fetch` it is answered 202 at once,
+ * and the closure is looked up and downloaded afterwards: `GET` tells how far that is.
  */
 export async function putPinRoute(c: Context<AppEnv>, options: AppOptions, name: string): Promise<Response> {
   return await asAdmin(c, options, async () => {
     const request = await readRequest(c, options, name);
     if (request.problems !== null) return answerError(c, 400, 'invalid_pin', request.problems.join('; '));
-    const { pin, missing, pinnedBytes, exceedsLimit } = await options.cache.pins.put(request.pin);
+    const { pin, missing, pinnedBytes, exceedsLimit } = await options.cache.pins.put(request.pin, {
+      shallow: request.fetch,
+    });
     if (request.fetch) options.cache.fetchPinLater(name);
     const answer = { ...shown(pin), missing, pinnedBytes, exceedsLimit };
     return answerJson(c, request.fetch ? 202 : 200, answer);

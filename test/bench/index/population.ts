@@ -8,7 +8,7 @@
 export const BLOCK = 5000;
 export const NOW = 1_790_000_000_000;
 /** Bytes that a NAR has on the average. */
-export const MEAN_SIZE = 1_000_000;
+const MEAN_SIZE = 1_000_000;
 
 /** What the dialects say differently. `i` is a number from 1 on. */
 export interface PopulationDialect {
