@@ -106,7 +106,8 @@ export async function runEviction(parts: RunParts, options: EvictOptions): Promi
   }
 
   /**
-   * What has gone may have been the last that referred to these: they are older, so they go before what comes next.
+   * What has gone may have been the last that referred to these: they are older, so they go before what comes next. They
+   * are asked for all at once: few of them go at a time, from the top of a closure down.
    *
    * @returns those that have gone
    */
@@ -116,7 +117,7 @@ export async function runEviction(parts: RunParts, options: EvictOptions): Promi
       const excess = (await totals()).presentBytes - target;
       if (excess <= 0) break;
       const chunk = upTo(
-        selection.referred.slice(at, at + PAGE).filter(({ nar }) => !parts.inUse.has(nar.key)),
+        selection.referred.slice(at).filter(({ nar }) => !parts.inUse.has(nar.key)),
         excess,
       );
       const keys = new Set(await evict(chunk, 'pushed', noop));

@@ -28,12 +28,14 @@ function entries(name: string, columns: readonly string[]): SQL {
 
 const seen = sql`${entries('seen', ['key', 'generation', 'last_access'])} as seen`;
 const given = sql`${entries('nars', ['key', 'generation'])} as given`;
-const isGiven = sql`nars.key = given.key and nars.generation = given.generation and nars.state = 'evicting'`;
+// With a plus no index is looked up for the state: in an UPDATE FROM the planner would walk over all that are in it, and
+// over the whole list for each of them.
+const isGiven = sql`nars.key = given.key and nars.generation = given.generation and +nars.state = 'evicting'`;
 
 const updateEvicting: Compiled<'seen' | 'now' | 'regardless'> = compile(sql`
   update nars set state = 'evicting' from ${seen}
     where nars.key = seen.key and nars.generation = seen.generation and nars.last_access = seen.last_access
-      and nars.state = 'present' and (${value('regardless')} = 1 or not (${isPinned} or ${isReferred}))`);
+      and +nars.state = 'present' and (${value('regardless')} = 1 or not (${isPinned} or ${isReferred}))`);
 
 const selectSeenEvicting: Compiled<'seen'> = compile(sql`
   select nars.id as nar_id, nars.key as key, nars.generation as generation, nars.file_size as file_size,

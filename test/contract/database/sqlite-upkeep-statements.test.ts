@@ -99,6 +99,20 @@ describe('The statements of upkeep', () => {
     }
   });
 
+  it.each(['markEvicting', 'spareEvicting', 'finishEvicting'])(
+    '%s looks each NAR up by its key',
+    async (name) => {
+      const operation = batches.find(([one]) => one === name)?.[1];
+      const statements =
+        operation === undefined ? [] : (await tripsOf(operation)).flatMap((trip) => trip.statements);
+      expect(statements.length).toBeGreaterThan(0);
+      for (const statement of statements) {
+        const steps = planOf(statement).filter((step) => /^SEARCH nars\b/.test(step));
+        expect(steps.filter((step) => !step.includes('(key=?)'))).toEqual([]);
+      }
+    },
+  );
+
   it('pages come in order from an index, without being sorted', async () => {
     for (const operation of [
       () => upkeep.listEvictable({ ...page, pushed: true }),
