@@ -150,7 +150,10 @@ const histories = fc.commands([...steps, ...stored, ...stored, ...stored, ...upk
  *
  * @param numRuns how many histories
  */
-export function testModel(subject: MetadataStoreSubject, numRuns: number = 25): void {
+export function testModel(
+  subject: MetadataStoreSubject,
+  numRuns: number = subject.isSlow === true ? 8 : 25,
+): void {
   describe('whatever is done', () => {
     it('answers and totals are those of the model', async () => {
       await fc.assert(
