@@ -68,7 +68,7 @@ export function testEvictionRaces(subject: MetadataStoreSubject): void {
       const numbers = Array.from({ length: 40 }, (_, at) => at + 1);
       for (const number of numbers) await store(one, number);
       const all = await seen(one, ...numbers);
-      const backwards = [...all].reverse().slice(0, 30);
+      const backwards = all.toReversed().slice(0, 30);
       const finished = await Promise.all(
         [all, backwards].map(async (nars, at) => {
           const index = at === 0 ? one : other;

@@ -20,7 +20,7 @@ import {
   step,
   time,
   upkeepSteps,
-} from './upkeep-steps.ts';
+} from './upkeep-steps.contract.ts';
 
 const size = fc.oneof(fc.integer({ min: 0, max: 9 }), fc.integer({ min: 2 ** 31, max: 2 ** 44 }));
 const justification = fc.constantFrom<Justification>(KEY, { kind: 'content-address' }, { kind: 'pushed' });
