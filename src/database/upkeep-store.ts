@@ -127,7 +127,7 @@ export interface UpkeepStore {
   /**
    * Forgets paths of a page by ascending id whose NAR is known or absent, that no pin covers, and that were neither
    * recorded nor used since `unusedSince`; with their edges. After the last page, the NARs and nodes that nothing
-   * names any more. Several batches.
+   * names any more (a scan). Several batches.
    *
    * @returns `lastId` of the page; null when there was nothing after `afterId`
    */

@@ -5,6 +5,7 @@ import { freshDatabase } from './d1-database.ts';
 
 const d1 = {
   name: 'D1',
+  isSlow: true,
   async create() {
     const database = await freshDatabase();
     return {

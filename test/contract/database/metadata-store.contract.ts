@@ -15,6 +15,8 @@ export interface MetadataStoreSubject {
   readonly name: string;
   /** An empty index of its own for one test. */
   create(): Promise<IndexPlace>;
+  /** Round trips to it are slow: fewer random histories and rounds will do, as it speaks the SQL of another. */
+  readonly isSlow?: boolean;
   /** Why two handles cannot have one index open, for a driver where that is so. */
   readonly notShared?: string;
 }

@@ -20,7 +20,7 @@ import {
   step,
   time,
   upkeepSteps,
-} from './upkeep-steps.ts';
+} from './upkeep-steps.contract.ts';
 
 const size = fc.oneof(fc.integer({ min: 0, max: 9 }), fc.integer({ min: 2 ** 31, max: 2 ** 44 }));
 const justification = fc.constantFrom<Justification>(KEY, { kind: 'content-address' }, { kind: 'pushed' });
@@ -150,7 +150,10 @@ const histories = fc.commands([...steps, ...stored, ...stored, ...stored, ...upk
  *
  * @param numRuns how many histories
  */
-export function testModel(subject: MetadataStoreSubject, numRuns: number = 25): void {
+export function testModel(
+  subject: MetadataStoreSubject,
+  numRuns: number = subject.isSlow === true ? 8 : 25,
+): void {
   describe('whatever is done', () => {
     it('answers and totals are those of the model', async () => {
       await fc.assert(

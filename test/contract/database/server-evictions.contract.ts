@@ -21,9 +21,13 @@ export function testServerEvictions(subject: ServerSubject): void {
       await store(index, 1, { pushed: true });
       const letGo = await subject.holdNar(database, keyOf(1));
       const evicting = evictOne(index, 1);
-      const isKept = await wait(index, TRIPS)
-        .then(() => keep(index, 1))
-        .finally(letGo);
+      let isKept: boolean;
+      try {
+        await wait(index, TRIPS);
+        isKept = await keep(index, 1);
+      } finally {
+        await letGo();
+      }
       expect([isKept, await evicting]).toEqual([true, false]);
       expect((await index.getNar(keyOf(1)))?.nar.state).toBe('present');
     });
