@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { formatSecretKey, generateSecretKey } from '../../src/nix/signing-key.ts';
 import { createS3Store } from '../../src/storage/s3/s3.ts';
-import { openClosure } from '../support/closure.ts';
+import { openClosure, pathNamed } from '../support/closure.ts';
 import { type CommandResult, runCommand } from '../support/nix-command.ts';
 import { postgresMissing, startPostgres } from '../support/postgres-server.ts';
 import { startPublicBucket } from '../support/public-bucket.ts';
@@ -50,6 +50,7 @@ describe.skipIf(reason !== null)(
         startPostgres(),
         openClosure(),
       ]);
+      const root = pathNamed(closure, 'layer-2-0');
       bench.afterwards(() => server.close());
       bench.afterwards(() => postgres.stop());
       const oldKey = formatSecretKey(await generateSecretKey('cache.example.org-1'));
@@ -60,7 +61,7 @@ describe.skipIf(reason !== null)(
         env: { SNOWCAP_SECRET_KEY: oldKey },
       });
       const first = await bench.client();
-      const filled = await first.copyFrom(snowcap.url, [closure.root], {
+      const filled = await first.copyFrom(snowcap.url, [root], {
         trustedPublicKeys: [await snowcap.publicKey()],
       });
       expect(filled.code, filled.stderr).toBe(0);
@@ -119,11 +120,11 @@ describe.skipIf(reason !== null)(
         await store.close();
       });
       const client = await bench.client();
-      const copied = await client.copyFrom(bucket.url, [closure.root], { trustedPublicKeys: [publicKey] });
+      const copied = await client.copyFrom(bucket.url, [root], { trustedPublicKeys: [publicKey] });
       expect(copied.code, copied.stderr).toBe(0);
-      await expectSameAsSource(client, closure, closure.root);
+      await expectSameAsSource(client, closure, root);
       const oldClient = await bench.client();
-      const refused = await oldClient.copyFrom(bucket.url, [closure.root], {
+      const refused = await oldClient.copyFrom(bucket.url, [root], {
         trustedPublicKeys: [await snowcapKey(oldKey, tools)],
       });
       expect(refused.code).not.toBe(0);
