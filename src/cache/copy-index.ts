@@ -103,6 +103,8 @@ export async function copyIndex(
       last = keyOfRow(table, end);
       copied[table] += rows.length;
       onProgress?.(report());
+      // Between two files nothing else waits: signals would not be heard.
+      await platform.clock.sleep(0);
     }
   }
 
@@ -121,6 +123,7 @@ export async function copyIndex(
       if (expected.length === 0) return;
       compared += expected.length;
       onProgress?.(report());
+      await platform.clock.sleep(0);
     }
   }
 

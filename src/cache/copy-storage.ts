@@ -124,6 +124,8 @@ export async function copyStorage(
       await allOf(wanted.map((blob) => turns.take(() => copy(blob, there.get(blob.key) ?? null))));
       after = end.key;
       onProgress?.(report());
+      // Small files may be read without a wait: signals would not be heard.
+      await platform.clock.sleep(0);
     }
   }
 

@@ -126,6 +126,8 @@ export async function resign(services: CacheServices, options: ResignOptions = {
     await Promise.all(page.map((known) => turns.take(() => resignPath(known))));
     after = end.path.id;
     onProgress?.({ ...counts });
+    // Other work goes first: this may walk over a million rows.
+    await platform.clock.sleep(0);
   }
 }
 

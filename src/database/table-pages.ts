@@ -3,7 +3,7 @@ import { type Compile, type Compiled, type Statement, value } from './compile.ts
 import { MetadataError } from './metadata-store.ts';
 import { inOperation } from './operation.ts';
 import type { Row } from './rows.ts';
-import { type Cells, COPIED_TABLES, KEY_LENGTH, type TableName, type TableRows } from './table-rows.ts';
+import { type Cells, KEY_LENGTH, type TableName, type TableRows } from './table-rows.ts';
 
 /** What the dialects say differently. */
 export interface TableDialect {
@@ -11,8 +11,8 @@ export interface TableDialect {
   readonly tables: Readonly<Record<TableName, Table>>;
   /** Adds the rows of a JSON array of arrays under the name `rows`, but for those that are there. */
   insert(table: Table, columns: readonly Column[]): SQL;
-  /** For `settleIds`, as far as it takes statements. */
-  readonly settle: readonly SQL[];
+  /** For `settleIds`, of one table; absent where a database does it by itself. */
+  readonly settle?: (table: Table) => SQL;
   run(statement: Statement): Promise<readonly Row[]>;
 }
 
@@ -76,15 +76,15 @@ export function createTableRows(dialect: TableDialect): TableRows {
 
     settleIds: () =>
       inOperation('Index operation settleIds', async () => {
-        for (const statement of dialect.settle) await dialect.run(dialect.compile(statement)({}));
+        const { compile, run, settle, tables } = dialect;
+        if (settle === undefined) return;
+        for (const name of TABLES_WITH_IDS) await run(compile(settle(tables[name]))({}));
       }),
   };
 }
 
 /** The tables whose ids the database gives. */
-export const TABLES_WITH_IDS: readonly TableName[] = COPIED_TABLES.filter((name) =>
-  ['storeHashes', 'nars', 'paths', 'pins'].includes(name),
-);
+const TABLES_WITH_IDS: readonly TableName[] = ['storeHashes', 'nars', 'paths', 'pins'];
 
 const KEYS: Readonly<Record<TableName, readonly string[]>> = {
   storeHashes: ['id'],

@@ -26,7 +26,6 @@ export function mysqlTableRows({ run }: Pick<MysqlExecutor, 'run'>): TableRows {
           from json_table(${value('rows')}, '$[*]' columns (${sql.join(read, sql`, `)})) as item
         on duplicate key update ${same}`;
     },
-    settle: [],
     run: (statement) => run(statement),
   });
 }

@@ -1,7 +1,7 @@
 import { PgDialect } from 'drizzle-orm/pg-core';
 import { getTableName, sql } from 'drizzle-orm';
 import { compilerOf, value } from '../compile.ts';
-import { createTableRows, isWhole, namesOf, TABLES_WITH_IDS } from '../table-pages.ts';
+import { createTableRows, isWhole, namesOf } from '../table-pages.ts';
 import type { TableRows } from '../table-rows.ts';
 import type { PostgresExecutor } from './executor.ts';
 import * as tables from './schema.ts';
@@ -19,11 +19,11 @@ export function postgresTableRows({ execute }: Pick<PostgresExecutor, 'execute'>
         select ${sql.join(cells, sql`, `)} from jsonb_array_elements(${value('rows')}::text::jsonb) as item
         on conflict do nothing`;
     },
-    settle: TABLES_WITH_IDS.map((name) => {
-      const table = sql`${tables[name]}`;
-      return sql`select setval(pg_get_serial_sequence(${sql.raw(`'${getTableName(tables[name])}'`)}, 'id'),
-        coalesce(max(id), 1), max(id) is not null) from ${table}`;
-    }),
+    settle(table) {
+      const name = sql.raw(`'${getTableName(table)}'`);
+      return sql`select setval(pg_get_serial_sequence(${name}, 'id'), coalesce(max(id), 1), max(id) is not null)
+        from ${table}`;
+    },
     run: execute,
   });
 }

@@ -17,7 +17,6 @@ export function sqliteTableRows({ execute }: Pick<SqliteExecutor, 'execute'>): T
       return sql`insert into ${table} (${namesOf(columns)})
         select ${sql.join(cells, sql`, `)} from json_each(${value('rows')}) where true on conflict do nothing`;
     },
-    settle: [],
     run: execute,
   });
 }

@@ -217,7 +217,8 @@ describe('the copy of an index', () => {
     await expect(copy(begun, other)).rejects.toThrow('is not complete itself');
   });
 
-  it('is completed after a kill at any of its steps', async () => {
+  // Each kill is a process that begins anew.
+  it('is completed after a kill at any of its steps', { timeout: 120_000 }, async () => {
     const path = newFile();
     const from = await sqlite(path);
     await fill(from);
