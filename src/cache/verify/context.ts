@@ -13,6 +13,8 @@ export interface VerifyContext {
   /** Objects younger than this (milliseconds since the epoch of their writing) may be of writes under way. */
   readonly olderThan: number;
   readonly turns: Turns;
+  /** For what takes a lock: rows that are looked at together would hold it against each other. */
+  readonly lockTurn: Turns;
   /** Waits until so many bytes may be read. */
   pace(bytes: number): Promise<void>;
   readonly signal: AbortSignal | undefined;

@@ -72,6 +72,7 @@ export async function verifyCache(
     content,
     olderThan: platform.clock.now() - graceMs,
     turns: createTurns(concurrency),
+    lockTurn: createTurns(1),
     pace: createPace(platform.clock, options.bytesPerSecond ?? null, signal),
     signal,
   };
