@@ -41,7 +41,7 @@ async function check(runs: number, openPlace: (directory: string) => Promise<Pla
     commands,
     fc.constantFrom(null, 0, 5 * DAY_MS),
     async (sequence, evictPushedAfterMs) => {
-      const t0=Date.now();const own = await mkdtemp(join(directory, 'run-'));
+      const own = await mkdtemp(join(directory, 'run-'));
       const model = new Model(world, evictPushedAfterMs);
       const place = await openPlace(own);
       const system = await startSystem({
@@ -55,7 +55,6 @@ async function check(runs: number, openPlace: (directory: string) => Promise<Pla
         await fc.asyncModelRun(() => ({ model, real: system }), sequence);
         await checkEnd(model, system);
       } finally {
-        if (process.env.DBG) (await import('node:fs')).appendFileSync('/tmp/dbg', ['\n',Date.now()-t0, [...sequence].length, String(sequence).slice(0,2000)].join(' '));
         await system.end();
         await rm(own, { recursive: true, force: true });
       }
@@ -84,20 +83,28 @@ async function checkEnd(model: Model, system: System): Promise<void> {
 }
 
 describe('whatever is done and dies in whatever order, bodies stay within their limit, whole, closed and counted', () => {
-  it('over files and SQLite', async () => {
-    await check(30, (own) => Promise.resolve(filePlace(own)));
-  }, RUNS > 0 ? 2 * LONG_MS : 120_000);
+  it(
+    'over files and SQLite',
+    async () => {
+      await check(30, (own) => Promise.resolve(filePlace(own)));
+    },
+    RUNS > 0 ? 2 * LONG_MS : 120_000,
+  );
 
-  it('over S3 and PostgreSQL', async (context: TestContext) => {
-    const missing = postgresMissing();
-    if (missing !== null) context.skip(missing);
-    const [s3, postgres] = await Promise.all([startS3Server(), startPostgres()]);
-    try {
-      const databases = postgresPlaces(postgres);
-      await check(6, () => serverPlace(s3, databases));
-    } finally {
-      await postgres.stop();
-      await s3.close();
-    }
-  }, RUNS > 0 ? 2 * LONG_MS : 120_000);
+  it(
+    'over S3 and PostgreSQL',
+    async (context: TestContext) => {
+      const missing = postgresMissing();
+      if (missing !== null) context.skip(missing);
+      const [s3, postgres] = await Promise.all([startS3Server(), startPostgres()]);
+      try {
+        const databases = postgresPlaces(postgres);
+        await check(6, () => serverPlace(s3, databases));
+      } finally {
+        await postgres.stop();
+        await s3.close();
+      }
+    },
+    RUNS > 0 ? 2 * LONG_MS : 120_000,
+  );
 });
