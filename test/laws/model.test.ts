@@ -41,7 +41,6 @@ async function check(runs: number, openPlace: (directory: string) => Promise<Pla
     commands,
     fc.constantFrom(null, 0, 5 * DAY_MS),
     async (sequence, evictPushedAfterMs) => {
-      const t0 = Date.now();
       const own = await mkdtemp(join(directory, 'run-'));
       const model = new Model(world, evictPushedAfterMs);
       const place = await openPlace(own);
@@ -56,11 +55,6 @@ async function check(runs: number, openPlace: (directory: string) => Promise<Pla
         await fc.asyncModelRun(() => ({ model, real: system }), sequence);
         await checkEnd(model, system);
       } finally {
-        if (process.env.DBG)
-          (await import('node:fs')).appendFileSync(
-            '/tmp/dbg',
-            ['\n', Date.now() - t0, [...sequence].length, String(sequence).slice(0, 2000)].join(' '),
-          );
         await system.end();
         await rm(own, { recursive: true, force: true });
       }

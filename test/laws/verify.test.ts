@@ -114,6 +114,22 @@ describe('a verification', () => {
     expect(report.checked.objects).toBeGreaterThanOrEqual(7);
   });
 
+  it('finishes all that an eviction has left when it died, although one lock stands for them', async () => {
+    const seeds = [1, 2, 3];
+    const paths = await Promise.all(
+      seeds.map((seed) => fetched(snowcap, upstream, { name: `evicting-${seed}`, seed })),
+    );
+    await snowcap.settled();
+    const { metadata, upkeep } = snowcap.services;
+    const nars = await Promise.all(paths.map(async ({ url }) => (await metadata.getNar(url))?.nar));
+    await upkeep.markEvicting(
+      nars.filter((nar) => nar !== undefined),
+      clock.now(),
+    );
+    expect((await verify({ repair: true })).found).toEqual({ 'unfinished eviction': 3 });
+    expect(await metadata.totals()).toEqual({ presentBytes: 0, presentNars: 0 });
+  });
+
   it.each(DAMAGES.map(([kind, damage, content = false]) => ({ kind, damage, content })))(
     'finds "$kind", and repairs it',
     async ({ kind, damage, content }) => {

@@ -18,6 +18,8 @@ export interface VerifyContext {
   readonly left: number;
   leave(): void;
   readonly turns: Turns;
+  /** For what takes a lock: rows that are looked at together would hold it against each other. */
+  readonly lockTurn: Turns;
   /** Waits until so many bytes may be read. */
   pace(bytes: number): Promise<void>;
   readonly signal: AbortSignal | undefined;

@@ -22,7 +22,7 @@ export async function verifyRow(context: VerifyContext, nar: NarRecord): Promise
     case 'present':
       return await verifyPresent(context, nar);
     case 'evicting':
-      return await verifyEvicting(context, nar);
+      return await context.lockTurn.take(() => verifyEvicting(context, nar));
     case 'known':
     case 'absent':
     case 'quarantined':

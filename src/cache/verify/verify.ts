@@ -87,6 +87,7 @@ export async function verifyCache(
       left += 1;
     },
     turns: createTurns(concurrency),
+    lockTurn: createTurns(1),
     pace: createPace(platform.clock, options.bytesPerSecond ?? null, signal),
     signal,
   };

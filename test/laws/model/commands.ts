@@ -14,37 +14,52 @@ const HOUR_MS = 60 * 60 * 1000;
 const DAY_MS = 24 * HOUR_MS;
 
 /** Steps after which the process dies in the middle of a command; null mostly. */
-const crashAt = fc.option(fc.integer({ min: 1, max: 60 }), { freq: 4 });
+const crashAt = fc.option(fc.integer({ min: 1, max: 60 }), { freq: 7 });
 const obtainable = fc.constantFrom(...OBTAINABLE_NAMES);
 const pushable = fc.constantFrom(...PUSHED_NAMES);
+/** Hours that pass before an eviction: the grace of what was used may be over. */
+const later = fc.constantFrom(0, 1, 1, 1, 24);
 const pinnable = fc.constantFrom(...OBTAINABLE_NAMES, ...PUSHED_NAMES);
 
-/** One after the other, with what must hold after each. */
+/** One after the other, with what must hold after each. Some are likelier than others, for the limit to be passed often. */
 export const commands: fc.Arbitrary<Iterable<Command>> = fc.commands(
   [
-    fc.tuple(obtainable, crashAt).map(([name, crash]) => read([name], crash)),
-    fc.tuple(obtainable, crashAt).map(([name, crash]) => read([name], crash)),
+    ...several(
+      2,
+      fc.tuple(obtainable, crashAt).map(([name, crash]) => read([name], crash)),
+    ),
+    ...several(
+      3,
+      fc
+        .tuple(fc.uniqueArray(fc.oneof(obtainable, pushable), { minLength: 3, maxLength: 9 }), crashAt)
+        .map(([names, crash]) => read(names, crash)),
+    ),
+    ...several(
+      2,
+      fc.tuple(pushable, crashAt).map(([name, crash]) => push(name, crash)),
+    ),
+    ...several(
+      4,
+      fc.tuple(later, crashAt).map(([hours, crash]) => evict(hours, [], crash)),
+    ),
     fc
-      .tuple(fc.uniqueArray(fc.oneof(obtainable, pushable), { minLength: 2, maxLength: 5 }), crashAt)
-      .map(([names, crash]) => read(names, crash)),
-    fc.tuple(pushable, crashAt).map(([name, crash]) => push(name, crash)),
+      .tuple(later, fc.uniqueArray(obtainable, { minLength: 1, maxLength: 3 }), crashAt)
+      .map(([hours, names, crash]) => evict(hours, names, crash)),
     fc
       .tuple(pinnable, fc.option(fc.integer({ min: 1, max: 20 })), crashAt)
       .map(([root, days, crash]) => pin(root, days, crash)),
     fc.tuple(pinnable, crashAt).map(([root, crash]) => unpin(root, crash)),
-    crashAt.map((crash) => evict([], crash)),
-    crashAt.map((crash) => evict([], crash)),
-    fc
-      .tuple(fc.uniqueArray(obtainable, { minLength: 1, maxLength: 3 }), crashAt)
-      .map(([names, crash]) => evict(names, crash)),
-    fc.constantFrom(1, 1, 5, 24, 24 * 9, -1, -24).map(jump),
-    fc.constantFrom(1, 1, 5, 24, 24 * 9).map(jump),
+    fc.constantFrom(24, 24 * 9, -1, -24).map(jump),
     fc.constant(null).map(restart),
     crashAt.map(settle),
     crashAt.map(rebuild),
   ],
   { maxCommands: 40, size: 'max' },
 );
+
+function several<T>(times: number, one: fc.Arbitrary<T>): readonly fc.Arbitrary<T>[] {
+  return Array.from({ length: times }, () => one);
+}
 
 /** @param act what both do @param crashed what it leaves open if the process dies */
 function command(
@@ -166,15 +181,15 @@ function unpin(root: string, crash: number | null): Command {
 }
 
 /** @param names read meanwhile */
-function evict(names: readonly string[], crash: number | null): Command {
+function evict(hours: number, names: readonly string[], crash: number | null): Command {
+  const meanwhile = names.length === 0 ? '' : ` while reading ${names.join(' ')}`;
   return command(
-    ['evict', ...(names.length === 0 ? [] : ['while reading', ...names])].join(' '),
+    `evict ${hours} hours later${meanwhile}`,
     async (model, system) => {
-      const { cache } = system.cache();
+      system.clock.jump(hours * HOUR_MS);
       const reading = Promise.all(names.map((name) => readOne(model, system, name)));
-      const [report] = await Promise.all([cache.evict(), reading]);
-      if (names.length > 0) return;
-      await checkEviction(model, system, report);
+      const [report] = await Promise.all([system.cache().cache.evict(), reading]);
+      if (names.length === 0) await checkEviction(model, system, report);
     },
     crash,
     (model) => useAll(model, names),
