@@ -79,7 +79,9 @@ describe.skipIf(reason !== null)(
     }
 
     async function nars(): Promise<readonly string[]> {
-      return (await readdir(join(snowcap.storage, 'nar')).catch(() => [])).sort();
+      return (await readdir(join(snowcap.storage, 'nar')).catch(() => [])).toSorted((one, other) =>
+        one < other ? -1 : 1,
+      );
     }
 
     it('the database is lost: all is there again, without an upstream', async () => {

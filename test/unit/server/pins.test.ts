@@ -58,6 +58,8 @@ describe('pins over HTTP', () => {
       expect(answer.headers.get('www-authenticate')).toContain('Bearer');
       expect(await answer.text()).not.toContain(TOKEN);
     }
+    // Nor does it get into the log (law 10).
+    expect(JSON.stringify(snowcap.logs)).not.toContain(TOKEN);
   });
 
   it('are refused where there is no administrator at all', async () => {
