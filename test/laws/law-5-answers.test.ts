@@ -65,8 +65,11 @@ let upstream: FaultServer;
 let partner: FaultServer;
 let snowcap: TestCache;
 
+const started: TestCache[] = [];
+
 async function start(...servers: readonly FaultServer[]): Promise<void> {
   snowcap = await startTestCache({ upstreams: servers.map(({ url }) => url), storage: 'file' });
+  started.push(snowcap);
 }
 
 beforeEach(async () => {
@@ -76,7 +79,7 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
-  await snowcap.close();
+  await Promise.all(started.splice(0).map((each) => each.close()));
   await upstream.close();
   await partner.close();
 });
@@ -86,6 +89,19 @@ function expectRefusal(seen: Download, status: number): void {
   expect(seen.headers['cache-control']).toBe('no-store');
   expect(seen.headers.etag).toBeUndefined();
   expect(seen.headers['retry-after']).toBeUndefined();
+}
+
+/** Asks one cache for each list of upstreams, all at the same time: those that wait do so together. */
+async function expectOfEach(
+  upstreams: readonly (readonly FaultServer[])[],
+  path: string,
+  status: number,
+  method: 'GET' | 'HEAD' = 'GET',
+): Promise<void> {
+  for (const servers of upstreams) await start(...servers);
+  const seen = await Promise.all(started.map(({ url }) => download(`${url}${path}`, { method })));
+  expect(seen).toHaveLength(upstreams.length);
+  for (const each of seen) expectRefusal(each, status);
 }
 
 describe.each(STATUSES)('law 5, a narinfo, where an upstream $name', ({ cacheInfo, answer, status }) => {
@@ -103,11 +119,14 @@ describe.each(STATUSES)('law 5, a narinfo, where an upstream $name', ({ cacheInf
   });
 
   it(`is ${status} with another that says no, whichever is asked first`, async () => {
-    await start(upstream, partner);
-    expectRefusal(await download(`${snowcap.url}/${path.hash}.narinfo`), status);
-    await snowcap.close();
-    await start(partner, upstream);
-    expectRefusal(await download(`${snowcap.url}/${path.hash}.narinfo`), status);
+    await expectOfEach(
+      [
+        [upstream, partner],
+        [partner, upstream],
+      ],
+      `/${path.hash}.narinfo`,
+      status,
+    );
   });
 
   it('is found with another that has it', async () => {
@@ -131,11 +150,7 @@ describe.each(STATUSES)('law 5, a NAR that no path claims, where an upstream $na
   it.each(['GET', 'HEAD'] as const)(
     `%s is ${one.status}, alone and beside one that says no`,
     async (method) => {
-      await start(upstream);
-      expectRefusal(await download(`${snowcap.url}/${path.url}`, { method }), one.status);
-      await snowcap.close();
-      await start(partner, upstream);
-      expectRefusal(await download(`${snowcap.url}/${path.url}`, { method }), one.status);
+      await expectOfEach([[upstream], [partner, upstream]], `/${path.url}`, one.status, method);
     },
   );
 
@@ -239,7 +254,6 @@ describe('law 5: a narinfo that may not be taken counts as no, and the log says 
     expectRefusal(await download(`${snowcap.url}/${path.hash}.narinfo`), 404);
     const refusals = snowcap.logs.filter(({ message }) => message === 'Narinfo is refused');
     expect(refusals.map(({ fields }) => String(fields['reason']))).toEqual([expect.stringMatching(reason)]);
-    await snowcap.close();
 
     publish(partner, path);
     await start(upstream, partner);
