@@ -25,7 +25,7 @@ export async function checkBucket(model: Model, system: System): Promise<void> {
       faults.push(`${name} was pinned`);
   }
   model.seen = seen;
-  for (const name of [...model.pushed.keys()]) {
+  for (const name of model.pushed.keys()) {
     if (model.isStored(name)) continue;
     if (!model.path(name).obtainable && !model.isOldEnough(name, now))
       faults.push(`${name} was pushed, and is lost`);
@@ -74,12 +74,12 @@ export async function checkEviction(model: Model, system: System, report: Evicti
 
 /** Compares the whole, puts right what crashes have left, and finds nothing the next time. */
 export async function checkSettled(model: Model, system: System): Promise<void> {
-  const { services, settled } = system.cache();
+  const { services } = system.cache();
   // Objects are as old as the real clock says: all of them are old enough.
   const graceMs = system.clock.now() - Date.now() - 1000;
   const options = { graceMs, restart: true, content: true };
   await verifyCache(services, { ...options, repair: true });
-  await settled();
+  await system.settled();
   const { finished, findings } = await verifyCache(services, options);
   expect(finished).toBe(true);
   // A push that died may have left a path whose references went before anybody knew it.

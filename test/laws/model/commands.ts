@@ -18,28 +18,25 @@ const crashAt = fc.option(fc.integer({ min: 1, max: 60 }), { freq: 7 });
 const obtainable = fc.constantFrom(...OBTAINABLE_NAMES);
 const pushable = fc.constantFrom(...PUSHED_NAMES);
 /** Hours that pass before an eviction: the grace of what was used may be over. */
-const later = fc.constantFrom(0, 1, 1, 1, 24);
+const later = fc.constantFrom(0, 1, 1, 1, 24 * 6);
 const pinnable = fc.constantFrom(...OBTAINABLE_NAMES, ...PUSHED_NAMES);
 
 /** One after the other, with what must hold after each. Some are likelier than others, for the limit to be passed often. */
 export const commands: fc.Arbitrary<Iterable<Command>> = fc.commands(
   [
-    ...several(
-      2,
-      fc.tuple(obtainable, crashAt).map(([name, crash]) => read([name], crash)),
-    ),
+    fc.tuple(obtainable, crashAt).map(([name, crash]) => read([name], crash)),
     ...several(
       3,
       fc
-        .tuple(fc.uniqueArray(fc.oneof(obtainable, pushable), { minLength: 3, maxLength: 9 }), crashAt)
+        .tuple(fc.uniqueArray(fc.oneof(obtainable, pushable), { minLength: 4, maxLength: 9 }), crashAt)
         .map(([names, crash]) => read(names, crash)),
     ),
     ...several(
-      2,
+      4,
       fc.tuple(pushable, crashAt).map(([name, crash]) => push(name, crash)),
     ),
     ...several(
-      4,
+      5,
       fc.tuple(later, crashAt).map(([hours, crash]) => evict(hours, [], crash)),
     ),
     fc
@@ -134,7 +131,8 @@ function push(root: string, crash: number | null): Command {
         model.known.add(name);
         // An eviction that died goes on with it: the one who pushes has to come again.
         if (adopted.known.nar.state === 'evicting') return;
-        if (!model.pushed.has(name)) model.pushed.set(name, platform.clock.now());
+        // Used when it was stored, by the clock of the bucket; what was known already may be older.
+        if (!model.pushed.has(name)) model.pushed.set(name, adopted.kind === 'adopted' ? Date.now() : 0);
       }
     },
     crash,

@@ -11,6 +11,8 @@ export interface Life {
   readonly lastStep: () => string | null;
   /** The same object as long as this life lasts: each call of a method is a step, and what is over learns of no answer. */
   mortal<T extends object>(what: string, target: T): T;
+  /** Steps taken so far. */
+  readonly steps: () => number;
   /** Resolves when nothing is under way that was begun with a mortal object, or after a moment. */
   atRest(): Promise<void>;
 }
@@ -21,6 +23,7 @@ const MOMENT_MS = 30;
 
 export function beginLife(): Life {
   let left = Number.POSITIVE_INFINITY;
+  let taken = 0;
   let last: string | null = null;
   let end: () => void = () => undefined;
   const over = new Promise<void>((resolve) => (end = resolve));
@@ -29,6 +32,7 @@ export function beginLife(): Life {
   const checkpoint = (step: string): Promise<void> | void => {
     if (left <= 0) return NEVER;
     left -= 1;
+    taken += 1;
     if (left > 0) return undefined;
     last = step;
     end();
@@ -55,6 +59,7 @@ export function beginLife(): Life {
     over,
     checkpoint,
     lastStep: () => last,
+    steps: () => taken,
     mortal: (what, target) =>
       new Proxy(target, {
         get(object, name): unknown {

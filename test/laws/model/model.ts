@@ -25,7 +25,7 @@ export class Model {
   readonly evictPushedAfterMs: number | null;
   /** Obtainable paths that were answered at least once: they always will be. */
   readonly answered: Set<string> = new Set();
-  /** Pushed closures that were taken, by name, with the time of the push: what must not be lost. */
+  /** Pushed closures that were taken, by name, with the earliest time at which they count as used: what must not be lost. */
   readonly pushed: Map<string, number> = new Map();
   /** Paths of which the index knows what they refer to. */
   readonly known: Set<string> = new Set();

@@ -31,6 +31,8 @@ export interface System {
    * @returns the step before which it died; null where it lives
    */
   attempt(crashAt: number | null, act: () => Promise<void>): Promise<string | null>;
+  /** Resolves when nothing is under way, in the background either. */
+  settled(): Promise<void>;
   /** Ends the process as one that is asked to, and starts the next one. */
   restart(): Promise<void>;
   /** The same with an empty index. */
@@ -78,6 +80,16 @@ export async function startSystem(options: SystemOptions): Promise<System> {
     await cache.cache.startUp();
   }
 
+  /** Some work goes on unseen by gauges: it takes steps. */
+  async function settled(): Promise<void> {
+    for (let before = -1; before !== life.steps();) {
+      before = life.steps();
+      await life.atRest();
+      await cache.settled();
+      await systemClock.sleep(5);
+    }
+  }
+
   async function stop(): Promise<void> {
     await cache.close();
     await closeDrivers();
@@ -95,7 +107,7 @@ export async function startSystem(options: SystemOptions): Promise<System> {
     clock,
     async attempt(crashAt, act) {
       life.endAfter(crashAt);
-      const done = act().then(() => cache.settled());
+      const done = act().then(settled);
       try {
         await Promise.race([done, life.over]);
       } catch (error) {
@@ -113,13 +125,12 @@ export async function startSystem(options: SystemOptions): Promise<System> {
       await start();
       return step;
     },
+    settled,
     async restart() {
-      await cache.settled();
       await stop();
       await start();
     },
     async restartWithoutIndex() {
-      await cache.settled();
       await stop();
       await place.loseIndex();
       await start();

@@ -8,8 +8,8 @@ import {
   signedPath,
 } from '../../support/signed-path.ts';
 
-/** Bytes that the stored bodies may take: a fifth of what there is. */
-export const LIMIT = 50_000;
+/** Bytes that the stored bodies may take: a seventh of what there is. */
+export const LIMIT = 36_000;
 
 /** A path of the world, before it is made. References are names. */
 interface Sketch extends Pick<SignedPathOptions, 'size' | 'compression' | 'prose' | 'nar'> {
