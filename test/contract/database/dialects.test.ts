@@ -1,6 +1,7 @@
 import { afterAll, describe } from 'vitest';
 import type { IndexStore } from '../../../src/database/index-store.ts';
 import { createSqliteStore } from '../../../src/database/sqlite/node.ts';
+import type { UpkeepStore } from '../../../src/database/upkeep-store.ts';
 import { mysqlMissing, startMysql } from '../../support/mysql-server.ts';
 import { postgresMissing, startPostgres } from '../../support/postgres-server.ts';
 import type { IndexPlace } from './metadata-store.contract.ts';
@@ -9,15 +10,21 @@ import { mysqlPlaces } from './mysql-place.ts';
 import { postgresPlaces } from './postgres-place.ts';
 
 /** Operations that promise no order of what they give. */
-const UNORDERED: ReadonlySet<string> = new Set(['references', 'closure']);
-
+const UNORDERED: ReadonlySet<string> = new Set(['references', 'closure', 'spareEvicting', 'finishEvicting']);
 /** An answer as text, without the ids, which each database gives as it likes. */
 function comparable(operation: string, answer: unknown): string {
-  const ordered =
-    UNORDERED.has(operation) && Array.isArray(answer)
-      ? answer.map(String).toSorted((one, other) => (one < other ? -1 : 1))
-      : answer;
-  return JSON.stringify(ordered, (name, value: unknown) => (name === 'id' ? undefined : value)) ?? 'nothing';
+  const ordered = UNORDERED.has(operation) ? sorted(answer) : answer;
+  const text = JSON.stringify(ordered, (name, value: unknown) => {
+    if (name === 'id') return undefined;
+    // Those of the paths that claim a NAR, in no order.
+    return name === 'hashes' ? sorted(value) : value;
+  });
+  return text ?? 'nothing';
+}
+
+/** A list of texts in their order; anything else as it is. */
+function sorted(list: unknown): unknown {
+  return Array.isArray(list) ? list.map(String).toSorted((one, other) => (one < other ? -1 : 1)) : list;
 }
 
 type Operation = (...args: readonly unknown[]) => Promise<unknown>;
@@ -27,6 +34,31 @@ type Operation = (...args: readonly unknown[]) => Promise<unknown>;
  * their class only.
  */
 function together(stores: ReadonlyMap<string, IndexStore>): IndexStore {
+  const index = inEach(stores);
+  const upkeep = inEach(new Map([...stores].map(([dialect, store]) => [dialect, prunedInOne(store.upkeep)])));
+  return new Proxy(index, {
+    get: (target, name): unknown => (name === 'upkeep' ? upkeep : Reflect.get(target, name)),
+  });
+}
+
+/** Page after page by its own ids, which are no ids of another database. */
+function prunedInOne(upkeep: UpkeepStore): UpkeepStore {
+  return {
+    ...upkeep,
+    async prunePaths(prune) {
+      let removed = 0;
+      let afterId: number | null = prune.afterId;
+      while (afterId !== null) {
+        const page = await upkeep.prunePaths({ ...prune, afterId });
+        removed += page.removed;
+        afterId = page.lastId;
+      }
+      return { lastId: null, removed };
+    },
+  };
+}
+
+function inEach<Store extends object>(stores: ReadonlyMap<string, Store>): Store {
   const [first] = stores.values();
   if (first === undefined) throw new Error('No store was given');
   return new Proxy(first, {
@@ -79,6 +111,6 @@ describe.skipIf(missing !== null)(`The dialects${missing === null ? '' : `: ${mi
   }
 
   describe('SQLite, PostgreSQL and MariaDB answer alike', () => {
-    testModel({ name: 'all', create }, 40);
+    testModel({ name: 'all', create }, 15);
   });
 });
