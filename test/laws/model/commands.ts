@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect } from 'vitest';
 import { adoptStored } from '../../../src/cache/adopt-stored.ts';
-import { storePinMirror, removePinMirrors } from '../../../src/cache/mirrors.ts';
+import { PinError } from '../../../src/cache/pins.ts';
 import { reindex } from '../../../src/cache/reindex.ts';
 import { checkBodies, checkBucket, checkEviction, checkSettled, fetchPath } from './checks.ts';
 import type { Model } from './model.ts';
@@ -149,15 +149,24 @@ function pin(root: string, days: number | null, crash: number | null): Command {
   return command(
     `pin ${root}${days === null ? '' : ` for ${days} days`}`,
     async (model, system) => {
-      const { storage, upkeep, platform } = system.cache().services;
-      const createdAt = platform.clock.now();
-      const expiresAt = days === null ? null : createdAt + days * DAY_MS;
-      const { hash, storePath } = model.path(root);
-      const created = { name: root, hash, storePath, createdAt, expiresAt };
+      const expiresAt = days === null ? null : system.clock.now() + days * DAY_MS;
+      const before = model.pins.get(root);
+      const { storePath, obtainable: exists } = model.path(root);
       model.pins.set(root, { root, expiresAt, certain: false });
-      await storePinMirror(storage, created);
-      await upkeep.putPin(created);
+      try {
+        await system.cache().cache.pins.put({ name: root, storePath, expiresAt });
+      } catch (error) {
+        if (!(error instanceof PinError) || exists || model.pushed.has(root)) throw error;
+        if (before === undefined) model.pins.delete(root);
+        else model.pins.set(root, before);
+        return;
+      }
       model.pins.set(root, { root, expiresAt, certain: true });
+      // Its closure was looked up, at the upstream too.
+      const isFound = ({ name, obtainable: isThere }: WorldPath): boolean => isThere || model.known.has(name);
+      for (const name of closureOf(model.world, root, isFound)) {
+        if (isFound(model.path(name))) model.known.add(name);
+      }
     },
     crash,
   );
@@ -167,11 +176,9 @@ function unpin(root: string, crash: number | null): Command {
   return command(
     `unpin ${root}`,
     async (model, system) => {
-      const { storage, upkeep } = system.cache().services;
       const pinned = model.pins.get(root);
       if (pinned !== undefined) model.pins.set(root, { ...pinned, certain: false });
-      await upkeep.deletePin(root);
-      await removePinMirrors(storage, [root]);
+      await system.cache().cache.pins.delete(root);
       model.pins.delete(root);
     },
     crash,
