@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect } from 'vitest';
 import { adoptStored } from '../../../src/cache/adopt-stored.ts';
-import { storePinMirror, removePinMirrors } from '../../../src/cache/mirrors.ts';
+import { PinError } from '../../../src/cache/pins.ts';
 import { reindex } from '../../../src/cache/reindex.ts';
 import { checkBodies, checkBucket, checkEviction, checkSettled, fetchPath } from './checks.ts';
 import type { Model } from './model.ts';
@@ -63,7 +63,7 @@ function command(
   name: string,
   act: (model: Model, system: System) => Promise<void>,
   crash: number | null = null,
-  crashed: (model: Model) => void = () => undefined,
+  crashed: (model: Model, now: number) => void = () => undefined,
 ): Command {
   let died: string | null = null;
   return {
@@ -72,7 +72,7 @@ function command(
       died = await system.attempt(crash, () => act(model, system));
       if (died !== null) {
         model.unsettled = true;
-        crashed(model);
+        crashed(model, system.clock.now());
       }
       await checkBucket(model, system);
     },
@@ -84,17 +84,19 @@ function read(names: readonly string[], crash: number | null): Command {
   return command(
     `read ${names.join(' ')}`,
     async (model, system) => {
-      await Promise.all(names.map((name) => readOne(model, system, name)));
+      await Promise.all(names.map((name) => readOne(model, system, name, names.length === 1)));
     },
     crash,
-    (model) => useAll(model, names),
+    (model, now) => useAll(model, now, names),
   );
 }
 
-/** What is stored of a path, or can be had, is answered. */
-async function readOne(model: Model, system: System, name: string): Promise<void> {
+/** What is stored of a path, or can be had, is answered. @param alone whether nothing else is asked for */
+async function readOne(model: Model, system: System, name: string, alone: boolean): Promise<void> {
   const path = model.path(name);
-  const mustBeThere = path.obtainable || model.pushed.has(name);
+  // What is stored meanwhile may have a pushed one evicted.
+  const isSafe = alone || !model.isOldEnough(name, system.clock.now());
+  const mustBeThere = path.obtainable || (model.pushed.has(name) && isSafe);
   const { narInfo, nar, whole } = await fetchPath(system, path);
   if (mustBeThere)
     expect({ name, narInfo, nar, whole }).toEqual({ name, narInfo: 200, nar: 200, whole: true });
@@ -136,7 +138,7 @@ function push(root: string, crash: number | null): Command {
       }
     },
     crash,
-    (model) => useAll(model, closureOf(model.world, root)),
+    (model, now) => useAll(model, now, closureOf(model.world, root)),
   );
 }
 
@@ -149,15 +151,24 @@ function pin(root: string, days: number | null, crash: number | null): Command {
   return command(
     `pin ${root}${days === null ? '' : ` for ${days} days`}`,
     async (model, system) => {
-      const { storage, upkeep, platform } = system.cache().services;
-      const createdAt = platform.clock.now();
-      const expiresAt = days === null ? null : createdAt + days * DAY_MS;
-      const { hash, storePath } = model.path(root);
-      const created = { name: root, hash, storePath, createdAt, expiresAt };
+      const expiresAt = days === null ? null : system.clock.now() + days * DAY_MS;
+      const before = model.pins.get(root);
+      const { storePath, obtainable: exists } = model.path(root);
       model.pins.set(root, { root, expiresAt, certain: false });
-      await storePinMirror(storage, created);
-      await upkeep.putPin(created);
+      try {
+        await system.cache().cache.pins.put({ name: root, storePath, expiresAt });
+      } catch (error) {
+        if (!(error instanceof PinError) || exists || model.pushed.has(root)) throw error;
+        if (before === undefined) model.pins.delete(root);
+        else model.pins.set(root, before);
+        return;
+      }
       model.pins.set(root, { root, expiresAt, certain: true });
+      // Its closure was looked up, at the upstream too.
+      const isFound = ({ name, obtainable: isThere }: WorldPath): boolean => isThere || model.known.has(name);
+      for (const name of closureOf(model.world, root, isFound)) {
+        if (isFound(model.path(name))) model.known.add(name);
+      }
     },
     crash,
   );
@@ -167,11 +178,9 @@ function unpin(root: string, crash: number | null): Command {
   return command(
     `unpin ${root}`,
     async (model, system) => {
-      const { storage, upkeep } = system.cache().services;
       const pinned = model.pins.get(root);
       if (pinned !== undefined) model.pins.set(root, { ...pinned, certain: false });
-      await upkeep.deletePin(root);
-      await removePinMirrors(storage, [root]);
+      await system.cache().cache.pins.delete(root);
       model.pins.delete(root);
     },
     crash,
@@ -185,12 +194,12 @@ function evict(hours: number, names: readonly string[], crash: number | null): C
     `evict ${hours} hours later${meanwhile}`,
     async (model, system) => {
       system.clock.jump(hours * HOUR_MS);
-      const reading = Promise.all(names.map((name) => readOne(model, system, name)));
+      const reading = Promise.all(names.map((name) => readOne(model, system, name, false)));
       const [report] = await Promise.all([system.cache().cache.evict(), reading]);
       if (names.length === 0) await checkEviction(model, system, report);
     },
     crash,
-    (model) => useAll(model, names),
+    (model, now) => useAll(model, now, names),
   );
 }
 
@@ -208,7 +217,7 @@ function settle(crash: number | null): Command {
     async (model, system) => {
       await checkSettled(model, system);
       // What is adopted counts as used when it was stored.
-      useAll(model, model.world.keys());
+      useAll(model, system.clock.now(), model.world.keys());
       await checkBucket(model, system);
       await checkBodies(model, system);
     },
@@ -234,12 +243,12 @@ function rebuild(crash: number | null): Command {
       for (const name of model.pushed.keys()) model.pushed.set(name, 0);
       await run(model, system);
       await system.attempt(null, () => rebuilt(model, system));
-      useAll(model, model.world.keys());
+      useAll(model, system.clock.now(), model.world.keys());
       await checkBucket(model, system);
     },
   };
 }
 
-function useAll(model: Model, names: Iterable<string>): void {
-  for (const name of names) model.use(name, model.latest);
+function useAll(model: Model, now: number, names: Iterable<string>): void {
+  for (const name of names) model.use(name, now);
 }
