@@ -133,8 +133,9 @@ function push(root: string, crash: number | null): Command {
         model.known.add(name);
         // An eviction that died goes on with it: the one who pushes has to come again.
         if (adopted.known.nar.state === 'evicting') return;
-        // Used when it was stored, by the clock of the bucket; what was known already may be older.
-        if (!model.pushed.has(name)) model.pushed.set(name, adopted.kind === 'adopted' ? Date.now() : 0);
+        // Used when it was stored, by the clock of the bucket, but not in the future; what was known may be older.
+        const storedAt = Math.min(Date.now(), platform.clock.now());
+        if (!model.pushed.has(name)) model.pushed.set(name, adopted.kind === 'adopted' ? storedAt : 0);
       }
     },
     crash,
