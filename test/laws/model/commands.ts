@@ -117,6 +117,7 @@ function push(root: string, crash: number | null): Command {
         .filter((name) => PUSHED_NAMES.includes(name))
         .map((name) => model.path(name))
         .toSorted(byWorld(model));
+      for (const { name } of closure) model.perhapsPushed.add(name);
       const missing: WorldPath[] = [];
       for (const path of closure)
         if ((await storage.head(`${path.hash}.narinfo`)) === null) missing.push(path);

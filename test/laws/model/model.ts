@@ -27,6 +27,8 @@ export class Model {
   readonly answered: Set<string> = new Set();
   /** Pushed closures that were taken, by name, with the earliest time at which they count as used: what must not be lost. */
   readonly pushed: Map<string, number> = new Map();
+  /** Names of all that a push was begun of: the index may take them for pushed. */
+  readonly perhapsPushed: Set<string> = new Set();
   /** Paths of which the index knows what they refer to. */
   readonly known: Set<string> = new Set();
   /** By the name of their root. */
@@ -83,7 +85,7 @@ export class Model {
     const path = this.path(name);
     const age = now - (this.usedAt.get(name) ?? 0);
     if (age <= graceMs || this.perhapsPinned().has(name)) return true;
-    if (path.obtainable && !this.pushed.has(name)) return false;
+    if (path.obtainable && !this.perhapsPushed.has(name)) return false;
     if (this.evictPushedAfterMs === null || age <= this.evictPushedAfterMs) return true;
     return [...this.world.values()].some(
       (other) => other.references.includes(name) && !other.obtainable && this.isStored(other.name),
