@@ -67,6 +67,20 @@ export function testPins(subject: MetadataStoreSubject): void {
       expect(await index.upkeep.markEvicting(await seen(index, 1), NOW)).toEqual([]);
     });
 
+    it('are told as keepers of paths that are not stored too, as are pushed paths that refer to them', async () => {
+      const index = await freshStore(subject);
+      await record(index, 1, [2]);
+      await store(index, 3, { references: [4, 5], pushed: true });
+      await store(index, 4, { pushed: true });
+      await record(index, 5);
+      await index.upkeep.putPin(pinOf(1, { expiresAt: NOW + 5 }));
+      const keepers = async (now: number): Promise<readonly unknown[]> =>
+        await Promise.all([1, 2, 3, 4, 5, 6].map((number) => index.upkeep.keeperOf(hashOf(number), now)));
+      expect(await keepers(NOW)).toEqual(['pin', 'pin', null, 'referrer', null, null]);
+      await evict(index, 3);
+      expect(await keepers(NOW + 5)).toEqual([null, null, null, null, null, null]);
+    });
+
     it('end when they are deleted, and are removed when they have expired', async () => {
       const index = await freshStore(subject);
       await store(index, 1);

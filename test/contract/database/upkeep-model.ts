@@ -121,13 +121,13 @@ export class UpkeepModel extends IndexModel {
   listPins(): readonly PinRecord[] {
     const listed = [...this.pins.values()].map(({ pin, members }) => {
       const known = [...members].flatMap((hash) => this.paths.get(hash) ?? []);
-      const stored = this.#storedOf(members);
+      const present = this.#presentOf(members);
       return {
         ...pin,
         paths: members.size,
         unknownPaths: members.size - known.length,
-        absentPaths: known.filter(({ narKey }) => !isStored(this.nars.get(narKey))).length,
-        presentBytes: totalsOf(stored).presentBytes,
+        absentPaths: known.filter(({ narKey }) => this.nars.get(narKey)?.state !== 'present').length,
+        presentBytes: totalsOf(present).presentBytes,
       };
     });
     return listed.sort((left, right) => (left.name < right.name ? -1 : 1));
@@ -135,7 +135,19 @@ export class UpkeepModel extends IndexModel {
 
   pinnedTotals(now: number): Totals {
     const live = [...this.pins.values()].filter(({ pin }) => isLive(pin, now));
-    return totalsOf(this.#storedOf(live.flatMap(({ members }) => [...members])));
+    return totalsOf(this.#presentOf(live.flatMap(({ members }) => [...members])));
+  }
+
+  keeperOf(hash: string, now: number): Evictable['keptBy'] {
+    for (const { pin, members } of this.pins.values())
+      if (isLive(pin, now) && members.has(hash)) return 'pin';
+    const own = this.paths.get(hash)?.narKey;
+    if (own === undefined || !this.#pushed.has(own)) return null;
+    const referring = [...this.paths.values()].filter((path) => this.references(path.hash).includes(hash));
+    const retained = referring.filter(
+      ({ narKey }) => this.#pushed.has(narKey) && isStored(this.nars.get(narKey)),
+    );
+    return retained.length > 0 ? 'referrer' : null;
   }
 
   banPath(ban: Ban): void {
@@ -216,9 +228,9 @@ export class UpkeepModel extends IndexModel {
     return [...this.paths.values()].filter(({ narKey }) => narKey === key).map(({ hash }) => hash);
   }
 
-  #storedOf(hashes: Iterable<string>): readonly Nar[] {
+  #presentOf(hashes: Iterable<string>): readonly Nar[] {
     const keys = new Set([...hashes].flatMap((hash) => this.paths.get(hash)?.narKey ?? []));
-    return [...keys].map((key) => this.nars.get(key)).filter(isStored);
+    return [...keys].flatMap((key) => this.nars.get(key) ?? []).filter(({ state }) => state === 'present');
   }
 
   #keptBy(key: string, now: number): Evictable['keptBy'] {

@@ -149,6 +149,9 @@ export async function expectUpkeepEqual(model: UpkeepModel, store: IndexStore): 
   expect(await upkeep.listPins()).toEqual(model.listPins());
   for (const now of [NOW, NOW + HOUR]) {
     expect(await upkeep.pinnedTotals(now)).toEqual(model.pinnedTotals(now));
+    for (let number = 1; number <= 8; number++) {
+      expect(await upkeep.keeperOf(hashOf(number), now)).toBe(model.keeperOf(hashOf(number), now));
+    }
   }
   const bans = [...model.bans.values()].sort((left, right) => (left.hash < right.hash ? -1 : 1));
   expect(await upkeep.listBans()).toEqual(bans);
