@@ -9,7 +9,7 @@ import { narKeyOf } from './nar-key.ts';
 import { render } from './render.ts';
 import type { CacheServices } from './services.ts';
 import { withOwnSignatures } from './sign.ts';
-import { storeNarInfo } from './store-nar-info.ts';
+import { storeNarInfoOfPresent } from './store-nar-info.ts';
 import { sameBytes, storedBytes } from './stored-bytes.ts';
 import { judge } from './trust.ts';
 
@@ -114,7 +114,7 @@ export async function adoptStored(
   });
   const now = (await metadata.getPath(hash)) ?? known;
   // Our own signature, where another wrote it.
-  if (!sameBytes(render(now).bytes, bytes)) await storeNarInfo(services, now);
+  if (!sameBytes(render(now).bytes, bytes)) await storeNarInfoOfPresent(services, now);
   return { kind: 'adopted', known: now };
 }
 

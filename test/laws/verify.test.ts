@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { FindingKind, VerifyReport } from '../../src/cache/verify/report.ts';
 import { verifyCache, type VerifyOptions } from '../../src/cache/verify/verify.ts';
-import { generateSecretKey } from '../../src/nix/signing-key.ts';
+import { formatPublicKey, generateSecretKey } from '../../src/nix/signing-key.ts';
 import { baseName, fetchAgain, fetched, objectsOf, pushed, stateOf } from '../support/evictable.ts';
 import { type FaultServer, startFaultServer } from '../support/fault-server.ts';
 import { shiftedClock } from '../support/replaced.ts';
-import { type SignedPath, signedPath } from '../support/signed-path.ts';
+import { type SignedPath, signedPath, upstreamPublicKey } from '../support/signed-path.ts';
 import { startTestCache, type TestCache, type TestCacheOptions } from '../support/test-cache.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
@@ -250,6 +250,35 @@ describe('a verification', () => {
     await verify({ repair: true, removeUntrusted: true });
     expect((await objectsOf(snowcap)).nars).toEqual([late.url]);
     expect((await objectsOf(snowcap)).narInfos).toEqual([late.hash]);
+  });
+
+  it('forgets no path whose key is not trusted just now, whatever it repairs', async () => {
+    const obtainable = await fetched(snowcap, upstream, { name: 'one', seed: 1 });
+    const foreign = await generateSecretKey('other-1');
+    const adopted = await signedPath({ name: 'two', seed: 2, key: foreign });
+    await put(adopted.url, adopted.body);
+    await put(`${adopted.hash}.narinfo`, Buffer.from(adopted.narInfo));
+    const other = formatPublicKey(foreign.publicKey);
+    const trusting = { upstreams: [upstream.url], clock, sharing: snowcap };
+    const all = await startTestCache({
+      ...trusting,
+      trustedPublicKeys: [await upstreamPublicKey(), other],
+    });
+    clock.advance(2 * DAY_MS);
+    await verifyCache(all.services, { repair: true });
+    expect(await stateOf(all, adopted)).toBe('present');
+    await all.close();
+
+    const none = await startTestCache({ ...trusting, trustedPublicKeys: [] });
+    for (let run = 0; run < 2; run += 1) {
+      await verifyCache(none.services, { repair: true, content: true, graceMs: 0, restart: true });
+    }
+    await none.close();
+    for (const path of [obtainable, adopted]) {
+      expect(await stateOf(snowcap, path)).toBe('present');
+      expect(await snowcap.services.storage.head(path.url)).not.toBeNull();
+      expect(await snowcap.services.metadata.getPath(path.hash)).not.toBeNull();
+    }
   });
 
   it('checks the signatures of the rows, where it reads everything', async () => {

@@ -7,7 +7,7 @@ import { type ByteStream, leave } from '../../stream/byte-stream.ts';
 import { hashing, judgeBody, type Verdict } from '../fill/verdict.ts';
 import { noteMissingBody } from '../fill/missing-body.ts';
 import { render } from '../render.ts';
-import { storeNarInfo } from '../store-nar-info.ts';
+import { storeNarInfoOfPresent } from '../store-nar-info.ts';
 import { sameBytes, storedBytes, streamOfBody } from '../stored-bytes.ts';
 import { isStillJustified, judge, unsignedUpstreamsOf } from '../trust.ts';
 import { createWorkLocks } from '../work-lock.ts';
@@ -62,18 +62,26 @@ async function verifyPresent(context: VerifyContext, nar: NarRecord): Promise<vo
   await verifyNarInfos(context, named);
 }
 
-/** What a trusted key is said to vouch for is signed by it: the rows themselves may be damaged. */
-async function verifySignatures(context: VerifyContext, { paths }: NarWithPaths): Promise<void> {
+/**
+ * What a trusted key is said to vouch for is signed by it: the rows themselves may be damaged. A path whose key is not
+ * trusted now stays as it is, since the key may come back; and so does one that only storage has, as its row may be the
+ * only thing that is wrong.
+ */
+async function verifySignatures(context: VerifyContext, { nar, paths }: NarWithPaths): Promise<void> {
   const { services } = context;
+  const unsigned = unsignedUpstreamsOf(services);
   for (const path of paths) {
     const { kind } = path.justification;
     if (kind !== 'key' && kind !== 'content-address') continue;
+    if (!isStillJustified(path, services.trustedKeys, unsigned)) continue;
     const judgement = await judge(path, services.trustedKeys, null);
     if (judgement.trusted) continue;
-    await found(context, 'narinfo not trusted', `${path.hash}.narinfo`, judgement.reason, async () => {
+    const forget = async (): Promise<void> => {
       await services.storage.delete([`${path.hash}.narinfo`, `${path.hash}.ls`]);
       await services.upkeep.removePath(path.hash);
-    });
+    };
+    const repair = nar.source === null ? undefined : forget;
+    await found(context, 'narinfo not trusted', `${path.hash}.narinfo`, judgement.reason, repair);
   }
 }
 
@@ -103,11 +111,11 @@ async function verifyNarInfos(context: VerifyContext, { nar, paths }: NarWithPat
       );
     } else if (stored === null) {
       await found(context, 'narinfo missing', key, `${nar.key} is stored`, () =>
-        storeNarInfo(services, known),
+        storeNarInfoOfPresent(services, known),
       );
     } else {
       await found(context, 'narinfo differs', key, 'it is not what the index stands for', () =>
-        storeNarInfo(services, known),
+        storeNarInfoOfPresent(services, known),
       );
     }
   }
