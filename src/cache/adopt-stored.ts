@@ -2,7 +2,7 @@ import { BannedPathError, type Justification, type PathWithNar } from '../databa
 import { type Compression, isCompression } from '../nar/decompress.ts';
 import { FormatError } from '../nix/format-error.ts';
 import { fingerprint, NAR_INFO_SIZE_LIMIT, type NarInfo, parseNarInfo } from '../nix/nar-info.ts';
-import { formatPublicKey, verifySignature } from '../nix/signing-key.ts';
+import { formatPublicKey, keyNameOf, verifySignature } from '../nix/signing-key.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import { type BlobInfo, isKey } from '../storage/blob-store.ts';
 import { narKeyOf } from './nar-key.ts';
@@ -174,7 +174,7 @@ async function justificationOf(
   { bucketIsTrusted, allowUnsigned }: AdoptOptions,
 ): Promise<Justification | string> {
   const ownNames = new Set(signers.map(({ publicKey }) => publicKey.name));
-  const isOwn = (signature: string): boolean => ownNames.has(signature.split(':', 1)[0] ?? '');
+  const isOwn = (signature: string): boolean => ownNames.has(keyNameOf(signature));
   const foreign = info.signatures.filter((signature) => !isOwn(signature));
   const judgement = await judge({ ...info, signatures: foreign }, trustedKeys, null);
   if (judgement.trusted) return judgement.justification;

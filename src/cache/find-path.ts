@@ -8,6 +8,7 @@ import {
 } from '../database/metadata-store.ts';
 import { type Compression, isCompression } from '../nar/decompress.ts';
 import type { NarInfo } from '../nix/nar-info.ts';
+import { keyNameOf } from '../nix/signing-key.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import { traced } from '../telemetry/tracing.ts';
 import type { Acceptance, NarInfoOffer } from '../upstream/upstreams.ts';
@@ -221,7 +222,7 @@ export async function judgeRecorded(
   // Our own signature proves only that we once trusted somebody: it must not keep a path alive whose
   // upstream key was withdrawn.
   const own = new Set(services.signers.map((signer) => signer.publicKey.name));
-  const foreign = path.signatures.filter((signature) => !own.has(signature.split(':', 1)[0] ?? ''));
+  const foreign = path.signatures.filter((signature) => !own.has(keyNameOf(signature)));
   const allowedUpstream = path.origin !== null && unsignedUpstreams.has(path.origin) ? path.origin : null;
   return await judge({ ...path, signatures: foreign }, services.trustedKeys, allowedUpstream);
 }

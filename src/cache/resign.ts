@@ -8,6 +8,7 @@ import { sameBytes, storedBytes } from './stored-bytes.ts';
 import { isStillJustified, unsignedUpstreamsOf } from './trust.ts';
 import { createTurns } from './turns.ts';
 import { NAR_INFO_SIZE_LIMIT } from '../nix/nar-info.ts';
+import { keyNameOf } from '../nix/signing-key.ts';
 
 export interface ResignOptions {
   /** Names of keys whose signatures are to go. None of a key that signs, or is trusted. */
@@ -145,10 +146,10 @@ async function signaturesOf(
   drop: ReadonlySet<string>,
   sign: boolean,
 ): Promise<readonly string[]> {
-  const kept = path.signatures.filter((signature) => !drop.has(keyName(signature)));
+  const kept = path.signatures.filter((signature) => !drop.has(keyNameOf(signature)));
   if (!sign) return kept;
   const own = new Set(signers.map(({ publicKey }) => publicKey.name));
-  const foreign = kept.filter((signature) => !own.has(keyName(signature)));
+  const foreign = kept.filter((signature) => !own.has(keyNameOf(signature)));
   return await withOwnSignatures({ ...path, signatures: foreign }, signers);
 }
 
@@ -165,10 +166,6 @@ function refuseKeysInUse({ signers, trustedKeys }: CacheServices, drop: Readonly
       );
     }
   }
-}
-
-function keyName(signature: string): string {
-  return signature.split(':', 1)[0] ?? '';
 }
 
 function sameTexts(left: readonly string[], right: readonly string[]): boolean {

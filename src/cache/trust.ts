@@ -1,7 +1,7 @@
 import type { Justification, PathRecord } from '../database/metadata-store.ts';
 import { contentAddressBindsNarHash, contentAddressMatches } from '../nix/content-address.ts';
 import { fingerprint, type NarInfo } from '../nix/nar-info.ts';
-import { formatPublicKey, type PublicKey, verifySignature } from '../nix/signing-key.ts';
+import { formatPublicKey, keyNameOf, type PublicKey, verifySignature } from '../nix/signing-key.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 
 /** The part of a narinfo that is signed, with what may justify it. */
@@ -65,7 +65,7 @@ export function isStillJustified(
 
 function refusal(facts: SignedFacts): string {
   if (facts.signatures.length === 0) return `${facts.storePath} has no signature`;
-  const names = facts.signatures.slice(0, 4).map((signature) => signature.split(':', 1)[0]);
+  const names = facts.signatures.slice(0, 4).map(keyNameOf);
   return `${facts.storePath} has no valid signature by a trusted key (it has: ${names.join(', ')})`;
 }
 

@@ -148,6 +148,12 @@ export async function createSigner(key: SecretKey, ed25519?: Ed25519): Promise<S
   };
 }
 
+/** The name of the key in a signature, `name:<base64>`; the whole text where it is malformed. */
+export function keyNameOf(signature: string): string {
+  const colon = signature.indexOf(':');
+  return colon === -1 ? signature : signature.slice(0, colon);
+}
+
 /**
  * Finds the key that made a signature.
  *
