@@ -260,6 +260,18 @@ describe('law 7: a body without a spool is held by nobody', () => {
     await expectNothingStored();
     expect(seen.puts).toEqual([]);
     expect(jobs).toEqual([{ kind: 'fill', key }]);
+    // No answer of the upstream was thrown away for want of room.
+    expect(upstream.requestsTo(`/${path.url}`, 'GET')).toHaveLength(1);
+  });
+
+  it('asks the store for nothing, and keeps none of its memory, before there is a body', async () => {
+    await published({}, { status: 500 });
+    await start();
+    expect((await nar()).status).toBe(502);
+    await expectNothingStored();
+    expect(seen.puts).toEqual([]);
+    expect(snowcap.peak('snowcap_buffer_bytes')).toBeGreaterThanOrEqual(PUT_MEMORY);
+    expect(snowcap.metric('snowcap_buffer_bytes')).toBe(0);
   });
 });
 

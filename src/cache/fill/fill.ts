@@ -4,7 +4,7 @@ import { leave } from '../../stream/byte-stream.ts';
 import { activeSpan, type SpanContext, traced } from '../../telemetry/tracing.ts';
 import { BodyMismatchError, type CacheError } from '../errors.ts';
 import { faultOf } from '../faults.ts';
-import { createBodyVerifier } from './body-verifier.ts';
+import { createBodyVerifier, type ExpectedBody } from './body-verifier.ts';
 import { type Claim, type ClaimAnswer, findClaim } from './claim.ts';
 import type { WorkLock } from '../work-lock.ts';
 import type { FillContext } from './fills.ts';
@@ -12,7 +12,7 @@ import type { Flight } from './flight.ts';
 import { Landing } from './landing.ts';
 import { noteMissingBody } from './missing-body.ts';
 import { announcedWrong, refuse } from './refuse.ts';
-import { giveUp, makeRoom } from './room.ts';
+import { giveUp, makeRoom, type Room } from './room.ts';
 import { isWorthWaiting, waitForOther } from './wait-for-other.ts';
 
 /** What those who wait for a fill learn as soon as the upstream has answered. */
@@ -184,22 +184,33 @@ export class Fill {
   }
 
   async #download(claim: Claim): Promise<FillEnd> {
-    const { services, sources, schedule } = this.#context;
+    const { services, sources } = this.#context;
     const { compression, fileSize } = claim.expected;
     const unfit = isCompression(compression)
       ? this.#unfit(fileSize)
       : `compression ${compression} is unknown`;
     if (unfit !== null) return this.#unsaved(claim, unfit, false);
-    const opened = await sources.open(claim, { signal: this.#cancel.signal });
-    if (opened.kind === 'fault') throw faultOf(opened.fault);
-    if (opened.kind !== 'found') return this.#missing();
-    const size = claim.expected.fileSize ?? opened.size;
+    // Where the size is known, before an upstream is asked: an answer that finds no room is thrown away.
+    let room = fileSize === null ? null : await this.#makeRoom(claim.expected, fileSize);
+    if (fileSize !== null && room === null) return this.#noRoom(claim);
+    const opened = await sources
+      .open(claim, { signal: this.#cancel.signal })
+      .catch(async (error: unknown) => {
+        await giveUp(room);
+        throw error;
+      });
+    if (opened.kind !== 'found') {
+      await giveUp(room);
+      if (opened.kind === 'fault') throw faultOf(opened.fault);
+      return this.#missing();
+    }
+    const size = fileSize ?? opened.size;
     const refusal = announcedWrong(claim.expected, opened) ?? this.#unfit(size);
     const expected = { ...claim.expected, fileSize: size };
-    const onStoreFault = (): void => this.#landing?.readersLeft();
-    const room = refusal === null ? await makeRoom(this.#context, expected, size, onStoreFault) : null;
+    if (refusal === null) room ??= await this.#makeRoom(expected, size);
     const { verify } = services.settings;
-    const verifier = room === null ? null : createBodyVerifier(expected, verify, this.#context.buffers);
+    const verifier =
+      refusal !== null || room === null ? null : createBodyVerifier(expected, verify, this.#context.buffers);
     if (room === null || verifier === null) {
       await giveUp(room);
       await leave(opened.body);
@@ -212,9 +223,7 @@ export class Fill {
         });
         throw refusal;
       }
-      // Elsewhere, or later, there may be room. Who keeps it learns of it, and tries again itself.
-      if (refusal === null && this.#keepers === 0) schedule.add({ kind: 'fill', key: this.key });
-      return this.#unsaved(claim, refusal ?? 'no room for it, or for its decoder', refusal === null);
+      return refusal === null ? this.#noRoom(claim) : this.#unsaved(claim, refusal, false);
     }
     const landing = new Landing(this.#context, {
       claim,
@@ -229,6 +238,17 @@ export class Fill {
     this.#landing = landing;
     this.#opened.resolve({ kind: 'flight', flight: landing.flight, claim });
     return await landing.run(this.#led.promise);
+  }
+
+  /** @param size bytes of the encoded body; null where unknown */
+  #makeRoom(expected: ExpectedBody, size: number | null): Promise<Room | null> {
+    return makeRoom(this.#context, expected, size, () => this.#landing?.readersLeft());
+  }
+
+  /** Elsewhere, or later, there may be room. Who keeps the fill learns of it, and tries again itself. */
+  #noRoom(claim: Claim): FillEnd {
+    if (this.#keepers === 0) this.#context.schedule.add({ kind: 'fill', key: this.key });
+    return this.#unsaved(claim, 'no room for it, or for its decoder', true);
   }
 
   #unfit(size: number | null): string | null {

@@ -127,24 +127,37 @@ async function inTheStore(
     ours?.release();
     return null;
   }
-  await platform.checkpoint?.('fill:store-nar');
-  const put = new PacedPut({
-    storage,
-    platform,
-    key: body.key,
-    size: body.size,
-    onOver: () => theirs.release(),
-    onFault: () => body.onFault(),
-  });
+  let begun: PacedPut | undefined;
+  let left: Error | undefined;
+  const put = (): PacedPut =>
+    (begun ??= new PacedPut({
+      storage,
+      platform,
+      key: body.key,
+      size: body.size,
+      onOver: () => theirs.release(),
+      onFault: () => body.onFault(),
+    }));
   return {
     file: null,
     bytes: body.bytes,
     get fault() {
-      return put.fault;
+      return left ?? begun?.fault;
     },
-    push: (chunk) => put.push(chunk),
-    store: () => put.finish(),
-    abort: (reason) => put.abort(reason),
+    // The store is asked for nothing before there is something to store: a body may turn out not to be had.
+    async push(chunk) {
+      if (begun === undefined && left === undefined) await platform.checkpoint?.('fill:store-nar');
+      if (left === undefined) await put().push(chunk);
+    },
+    store: () => (left === undefined ? put().finish() : Promise.reject(left)),
+    abort(reason) {
+      if (begun === undefined) {
+        left ??= reason;
+        theirs.release();
+      } else {
+        begun.abort(reason);
+      }
+    },
     release: () => ours.release(),
   };
 }
