@@ -86,8 +86,6 @@ function textOf(report: VerifyReport): string {
   );
   const total = Object.values(report.found).reduce((sum, count) => sum + count, 0);
   if (lines.length < total) lines.push(`… and ${total - lines.length} more`);
-  const { removed, freed } = report.swept;
-  if (removed > 0) lines.push(`swept ${counted(removed, 'leftover')}, ${formatBytes(freed)}`);
   lines.push(`${checkedText(report)}; ${total === 0 ? 'nothing found' : `${total} found`}`);
   return `${lines.join('\n')}\n`;
 }

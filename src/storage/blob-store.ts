@@ -45,8 +45,9 @@ export interface BlobStore {
    * Removes what interrupted writes left behind.
    *
    * @param olderThan milliseconds since the epoch; leftovers of live writers are newer, or known to be theirs
+   * @param options.dryRun only counts them. Default false
    */
-  sweep(olderThan: number): Promise<SweepResult>;
+  sweep(olderThan: number, options?: SweepOptions): Promise<SweepResult>;
 
   /**
    * A URL from which anybody can GET this object without credentials, ranges included, whether it is there
@@ -135,6 +136,11 @@ export type BlobBody =
   | { readonly kind: 'bytes'; readonly bytes: Uint8Array }
   | { readonly kind: 'stream'; readonly stream: ByteStream };
 
+export interface SweepOptions {
+  readonly dryRun?: boolean;
+}
+
+/** What was removed; in a dry run, what would have been. */
 export interface SweepResult {
   readonly removed: number;
   /** Bytes. */

@@ -97,7 +97,7 @@ export async function createFileStore(options: FileStoreOptions): Promise<BlobSt
       assertPrefix(prefix);
       return listObjects(folders, prefix, request?.after ?? '');
     },
-    sweep: (olderThan) => orFailed('sweep', root, writer.sweep(olderThan)),
+    sweep: (olderThan, request) => orFailed('sweep', root, writer.sweep(olderThan, request)),
     // With the slash, a file in place of the root is an error too.
     ping: () => orFailed('reach', root, access(`${root}/`, constants.R_OK | constants.W_OK | constants.X_OK)),
     close: () => writer.close(),

@@ -4,7 +4,7 @@ import { lstat, mkdir, readdir, rm, rmdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import type { SweepResult } from './blob-store.ts';
+import type { SweepOptions, SweepResult } from './blob-store.ts';
 
 const open = promisify(openCallback);
 
@@ -26,7 +26,7 @@ export interface WriterFolder {
    * The folder of a living process is never touched. A process id that was given anew to another
    * program keeps its old folder until that program ends.
    */
-  sweep(olderThan: number): Promise<SweepResult>;
+  sweep(olderThan: number, options?: SweepOptions): Promise<SweepResult>;
   /** Removes the folder if it is empty; what is left in it falls to the next sweep. */
   close(): Promise<void>;
 }
@@ -78,7 +78,7 @@ export async function openWriterFolder(
       }
     },
 
-    async sweep(olderThan) {
+    async sweep(olderThan, { dryRun = false } = {}) {
       let removed = 0;
       let freed = 0;
       for (const name of await namesIn(parent)) {
@@ -87,7 +87,7 @@ export async function openWriterFolder(
         const contents = await inspect(folder);
         if (!isAbandoned(name, identity) && !(isOfOthers(name, identity) && contents.changedAt < olderThan))
           continue;
-        await rm(folder, { recursive: true, force: true });
+        if (!dryRun) await rm(folder, { recursive: true, force: true });
         removed += contents.files;
         freed += contents.bytes;
       }

@@ -1,3 +1,5 @@
+import { mkdir, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { FindingKind, VerifyReport } from '../../src/cache/verify/report.ts';
 import { verifyCache, type VerifyOptions } from '../../src/cache/verify/verify.ts';
@@ -322,6 +324,26 @@ describe('a verification', () => {
     expect(await verifyCache(services, { repair: true })).toMatchObject({ remaining: 0 });
     expect(await verifyCache(services)).toMatchObject({ found: {} });
     expect(await stateOf(snowcap, path)).toBe('present');
+  });
+
+  it('finds what interrupted writes have left for a day, and removes it where it repairs', async () => {
+    await snowcap.close();
+    await start({ storage: 'file' });
+    const left = join(snowcap.directory, 'storage/.snowcap/tmp/other-host-1-0123456789abcdef');
+    await mkdir(left);
+    await writeFile(join(left, '0'), Buffer.alloc(1234));
+    expect(await verify()).toMatchObject({ found: {}, remaining: 0 });
+    clock.advance(DAY_MS + 1000);
+    const detail = '1 left by interrupted writes, 1234 bytes in all';
+    expect(await verify()).toMatchObject({
+      found: { 'unfinished writes': 1 },
+      remaining: 1,
+      findings: [{ kind: 'unfinished writes', detail, repaired: false }],
+    });
+    expect((await stat(left)).isDirectory()).toBe(true);
+    expect(await verify({ repair: true })).toMatchObject({ found: { 'unfinished writes': 1 }, remaining: 0 });
+    await expect(stat(left)).rejects.toThrow(/ENOENT/);
+    expect(await verify()).toMatchObject({ found: {} });
   });
 
   it('goes on where it was interrupted, with what it has found, and a repair begins anew', async () => {

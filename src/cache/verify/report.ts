@@ -30,6 +30,8 @@ export type FindingKind =
   | 'unfinished eviction'
   /** A pushed path refers to one that is not there. */
   | 'dangling reference'
+  /** Multipart uploads, or files, that interrupted writes left long ago: they take room, and cost. */
+  | 'unfinished writes'
   /** The size counters are not what the rows sum up to. */
   | 'wrong totals'
   /** An object of nobody's. No fault by itself, and never removed. */
@@ -66,8 +68,6 @@ export interface VerifyReport {
   readonly found: Readonly<Partial<Record<FindingKind, number>>>;
   /** Faults that were not put right. */
   readonly remaining: number;
-  /** Leftovers of interrupted writes that were removed. */
-  readonly swept: { readonly removed: number; readonly freed: number };
   /** The first of the findings of this run. */
   readonly findings: readonly Finding[];
 }
@@ -81,7 +81,6 @@ export type FoundBefore = Pick<VerifyReport, 'checked' | 'found' | 'remaining'>;
 /** A report in the making. */
 export class Findings {
   readonly checked: { nars: number; objects: number; bodies: number; bytes: number };
-  swept = { removed: 0, freed: 0 };
   readonly #listed: Finding[] = [];
   readonly #found: Partial<Record<FindingKind, number>>;
   #remaining: number;
@@ -110,7 +109,6 @@ export class Findings {
       checked: { ...this.checked },
       found: { ...this.#found },
       remaining: this.#remaining,
-      swept: this.swept,
       findings: [...this.#listed],
     };
   }

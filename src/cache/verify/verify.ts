@@ -142,8 +142,7 @@ export async function verifyCache(
     },
     async totals() {
       await verifyTotals(context);
-      // Uploads of other processes: no grace is too long for them.
-      if (repair) findings.swept = await storage.sweep(now - Math.max(graceMs, DAY_MS));
+      await verifyLeftovers(context, now - Math.max(graceMs, DAY_MS));
       return true;
     },
   };
@@ -177,6 +176,15 @@ async function verifyTotals(context: VerifyContext): Promise<void> {
   const [detail = '', again] = differences;
   if (detail !== again) return;
   await found(context, 'wrong totals', 'size counters', detail, () => upkeep.recountTotals({ repair: true }));
+}
+
+/** @param olderThan milliseconds since the epoch: uploads of other processes, for which no grace is too long */
+async function verifyLeftovers(context: VerifyContext, olderThan: number): Promise<void> {
+  const { storage } = context.services;
+  const { removed, freed } = await storage.sweep(olderThan, { dryRun: !context.repair });
+  if (removed === 0) return;
+  const detail = `${removed} left by interrupted writes, ${freed} bytes in all`;
+  context.findings.add({ kind: 'unfinished writes', about: 'storage', detail, repaired: context.repair });
 }
 
 /** @param take does a page, and returns whether there is to be another @returns whether the end was reached */

@@ -6,7 +6,7 @@ import {
 } from '@aws-sdk/client-s3';
 import type { ListMultipartUploadsCommandOutput } from '@aws-sdk/client-s3';
 import { StorageError } from '../blob-store.ts';
-import type { SweepResult } from '../blob-store.ts';
+import type { SweepOptions, SweepResult } from '../blob-store.ts';
 import { bucketKey, sendOptions } from './client.ts';
 import type { S3Context } from './client.ts';
 import { failed, faultOf, isUnknownToServer } from './errors.ts';
@@ -40,12 +40,16 @@ export async function deleteObjects(context: S3Context, keys: readonly string[])
 
 /**
  * Aborts the multipart uploads under the prefix that began before `olderThan`, but for those of this store
- * that are under way. Where the server cannot list them, the bucket's lifecycle rule has to
+ * that are under way; in a dry run only counts them. Where the server cannot list them, the bucket's lifecycle rule has to
  * (docs/storage-s3.md).
  *
  * @throws StorageError
  */
-export async function sweepUploads(context: S3Context, olderThan: number): Promise<SweepResult> {
+export async function sweepUploads(
+  context: S3Context,
+  olderThan: number,
+  { dryRun = false }: SweepOptions = {},
+): Promise<SweepResult> {
   let removed = 0;
   let freed = 0;
   try {
@@ -54,7 +58,7 @@ export async function sweepUploads(context: S3Context, olderThan: number): Promi
       if (Initiated.getTime() >= olderThan || context.liveUploads.has(UploadId)) continue;
       const target = { Bucket: context.bucket, Key, UploadId };
       const size = await sizeOf(context, target);
-      if (await aborted(context, target)) {
+      if (dryRun || (await aborted(context, target))) {
         removed += 1;
         freed += size;
       }

@@ -57,7 +57,7 @@ export function createS3Store(options: S3StoreOptions): BlobStore {
       assertPrefix(prefix);
       return listObjects(context, prefix, request?.after ?? '');
     },
-    sweep: (olderThan) => sweepUploads(context, olderThan),
+    sweep: (olderThan, request) => sweepUploads(context, olderThan, request),
     async createDownloadUrl(key, { expiresInSeconds }) {
       assertKey(key);
       return createDownloadUrl(context, signer, key, expiresInSeconds);

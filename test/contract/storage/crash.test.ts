@@ -115,6 +115,8 @@ describe('sweeping', () => {
     const dead = await leftover('this-host-300-0123456789abcdef');
     const earlier = await leftover('this-host-100-0123456789abcdef');
     const writer = await openWriterFolder(root, alive);
+    expect(await writer.sweep(0, { dryRun: true })).toEqual({ removed: 2, freed: 10 });
+    expect([await remains(dead), await remains(earlier)]).toEqual([true, true]);
     expect(await writer.sweep(0)).toEqual({ removed: 2, freed: 10 });
     expect([await remains(dead), await remains(earlier), await remains(writer.path)]).toEqual([
       false,

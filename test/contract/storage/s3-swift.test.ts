@@ -50,6 +50,9 @@ describe.skipIf(missing !== null)(
       }
       expect(await left()).toEqual([`${options.prefix}/nar/dead`]);
       expect(await store.sweep(Date.now() - 3_600_000)).toEqual({ removed: 0, freed: 0 });
+      const later = Date.now() + 3_600_000;
+      expect(await store.sweep(later, { dryRun: true })).toEqual({ removed: 1, freed: body.length });
+      expect(await left()).toHaveLength(1);
       const source = async function* (): ByteStream {
         yield body;
         expect(await left()).toHaveLength(2);
