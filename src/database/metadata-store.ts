@@ -32,7 +32,7 @@ export interface MetadataStore {
    *
    * @returns what is stored now, which is another's record where that came first
    * @throws BannedPathError, and records no path, where it is banned (`UpkeepStore.banPath`). Its NAR may have been
-   * recorded: like any that no path claims, it is forgotten by `UpkeepStore.prunePaths`
+   * recorded: like any that no path claims, it is forgotten by `UpkeepStore.pruneOrphans`
    */
   recordPath(path: NewPath, nar: NewNar): Promise<PathWithNar>;
 

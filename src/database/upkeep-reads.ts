@@ -27,6 +27,8 @@ export interface UpkeepReads {
   readonly selectSums: Compiled;
   readonly selectPathCount: Compiled;
   readonly selectPrunable: Compiled<'after' | 'limit' | 'unusedSince'>;
+  readonly selectOrphanNars: Compiled<'after' | 'limit'>;
+  readonly selectOrphanNodes: Compiled<'after' | 'limit'>;
 }
 
 const isStored = sql.raw(`in ('present', 'evicting')`);
@@ -53,6 +55,18 @@ export const isReferred: SQL = sql`(nars.pushed = 1 and exists (
 export const isPrunable: SQL = sql`(nars.state in ('known', 'absent')
   and nars.last_access < ${value('unusedSince')} and paths.recorded_at < ${value('unusedSince')}
   and not exists (select 1 from pinned_paths as kept where kept.node_id = paths.node_id))`;
+
+/** Whether a NAR of the statement is one that nobody names any more. */
+export const isOrphanNar: SQL = sql`(nars.state in ('known', 'absent')
+  and not exists (select 1 from paths where paths.nar_id = nars.id))`;
+
+/** Whether a node of the statement is one that nobody names any more. */
+export const isOrphanNode: SQL = sql`(
+  not exists (select 1 from paths where paths.node_id = store_hashes.id)
+    and not exists (select 1 from reference_edges as edge where edge.referrer = store_hashes.id)
+    and not exists (select 1 from reference_edges as edge where edge.reference = store_hashes.id)
+    and not exists (select 1 from pinned_paths as kept where kept.node_id = store_hashes.id)
+    and not exists (select 1 from pins where pins.node_id = store_hashes.id))`;
 
 export function upkeepReads(
   { nars, paths, storeHashes }: Pick<IndexTables, 'nars' | 'paths' | 'storeHashes'>,
@@ -172,6 +186,14 @@ export function upkeepReads(
       sql`select paths.id as id, ${flag(isPrunable)} as prunable from paths
         join nars on nars.id = paths.nar_id
         where paths.id > ${value('after')} order by paths.id limit ${value('limit')}`,
+    ),
+    selectOrphanNars: compile(
+      sql`select nars.id as id, ${flag(isOrphanNar)} as prunable from nars
+        where nars.id > ${value('after')} order by nars.id limit ${value('limit')}`,
+    ),
+    selectOrphanNodes: compile(
+      sql`select store_hashes.id as id, ${flag(isOrphanNode)} as prunable from store_hashes
+        where store_hashes.id > ${value('after')} order by store_hashes.id limit ${value('limit')}`,
     ),
   };
 }

@@ -126,17 +126,32 @@ export interface UpkeepStore {
 
   /**
    * Forgets paths of a page by ascending id whose NAR is known or absent, that no pin covers, and that were neither
-   * recorded nor used since `unusedSince`; with their edges. After the last page, the NARs and nodes that nothing
-   * names any more (a scan). Several batches.
-   *
-   * @returns `lastId` of the page; null when there was nothing after `afterId`
+   * recorded nor used since `unusedSince`; with their edges. A read and a batch.
    */
   prunePaths(prune: {
     /** Milliseconds since the epoch. */
     readonly unusedSince: number;
     readonly afterId: number;
     readonly limit: number;
-  }): Promise<{ readonly lastId: number | null; readonly removed: number }>;
+  }): Promise<PrunedPage>;
+
+  /**
+   * Forgets, of a page by ascending id, the NARs that are known or absent and that no path claims; or the nodes that are
+   * no path, of no edge and of no pin. To be walked after paths were forgotten, NARs first. A read and a statement.
+   */
+  pruneOrphans(
+    of: OrphanKind,
+    page: { readonly afterId: number; readonly limit: number },
+  ): Promise<PrunedPage>;
+}
+
+/** What is left where paths were forgotten. */
+export type OrphanKind = 'nars' | 'nodes';
+
+export interface PrunedPage {
+  /** The last one of the page; null when there was nothing after the one before. */
+  readonly lastId: number | null;
+  readonly removed: number;
 }
 
 export interface EvictablePage {

@@ -1,7 +1,7 @@
 import { inOperation } from './operation.ts';
 import { integer, narOf, pathWithNarOf, type Row, text, whole } from './rows.ts';
 import { keeperIn, banOf, danglingOf, evictableOf, evictingOf, pinOf, totalsOf } from './upkeep-rows.ts';
-import type { EvictingNar, NarAtGeneration, UpkeepStore } from './upkeep-store.ts';
+import type { EvictingNar, NarAtGeneration, PrunedPage, UpkeepStore } from './upkeep-store.ts';
 
 type Rows = Promise<readonly Row[]>;
 type Page = { readonly after: number; readonly limit: number };
@@ -89,12 +89,15 @@ export interface UpkeepQueries {
   totals(): Rows;
   /** A row with a `count`. */
   countPaths(): Rows;
-  /** `id` and, where the path may be pruned, `prunable` 1, else 0. */
+  /** `id` and, where the path may be pruned, `prunable` 1, else 0. So the next two, of theirs. */
   listPrunable(values: Page & { readonly unusedSince: number }): Rows;
+  listOrphanNars(values: Page): Rows;
+  listOrphanNodes(values: Page): Rows;
   /** Forgets those that may still be pruned, with their edges. Rows with an `id`. @param values.ids array of ids of paths */
   prunePaths(values: { readonly ids: string; readonly unusedSince: number }): Rows;
-  /** NARs known or absent that no path claims; nodes that are no path, of no edge and of no pin. */
-  pruneOrphans(): Rows;
+  /** Forgets those that are orphans still. Rows with an `id`. @param values.ids array */
+  pruneOrphanNars(values: { readonly ids: string }): Rows;
+  pruneOrphanNodes(values: { readonly ids: string }): Rows;
 }
 
 /** Prefix of the reason of a quarantine that a ban has brought, before the hash. */
@@ -235,17 +238,25 @@ export function createUpkeep(
     prunePaths: ({ unusedSince, afterId, limit }) =>
       write('prunePaths', async () => {
         const page = await queries.listPrunable({ after: afterId, limit: Math.max(0, limit), unusedSince });
-        const last = page.at(-1);
-        if (last === undefined) {
-          await queries.pruneOrphans();
-          return { lastId: null, removed: 0 };
-        }
-        const ids = page.filter((row) => integer(row, 'prunable') === 1).map((row) => integer(row, 'id'));
-        const removed =
-          ids.length === 0 ? [] : await queries.prunePaths({ ids: JSON.stringify(ids), unusedSince });
-        return { lastId: integer(last, 'id'), removed: removed.length };
+        return await prunedPage(page, (ids) => queries.prunePaths({ ids, unusedSince }));
+      }),
+    pruneOrphans: (of, { afterId, limit }) =>
+      write('pruneOrphans', async () => {
+        const page = { after: afterId, limit: Math.max(0, limit) };
+        return of === 'nars'
+          ? await prunedPage(await queries.listOrphanNars(page), (ids) => queries.pruneOrphanNars({ ids }))
+          : await prunedPage(await queries.listOrphanNodes(page), (ids) => queries.pruneOrphanNodes({ ids }));
       }),
   };
+}
+
+/** @param prune forgets those of a JSON array of ids that may still be */
+async function prunedPage(page: readonly Row[], prune: (ids: string) => Rows): Promise<PrunedPage> {
+  const last = page.at(-1);
+  if (last === undefined) return { lastId: null, removed: 0 };
+  const ids = page.filter((row) => integer(row, 'prunable') === 1).map((row) => integer(row, 'id'));
+  const removed = ids.length === 0 ? [] : await prune(JSON.stringify(ids));
+  return { lastId: integer(last, 'id'), removed: removed.length };
 }
 
 function pairsOf(nars: readonly NarAtGeneration[]): string {

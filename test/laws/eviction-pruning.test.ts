@@ -117,6 +117,23 @@ describe('what is remembered of paths without a body', () => {
     expect((await snowcap.cache.evict()).prunedPaths).toBe(2);
   });
 
+  it('goes on with what is left of forgotten paths, where only that was not done', async () => {
+    await start({ metadataRetentionMs: DAY_MS });
+    const { upkeep } = snowcap.services;
+    const [gone, old] = await known(2, 'old');
+    if (gone === undefined || old === undefined) return;
+    await upkeep.removePath(gone.hash);
+    clock.advance(3 * DAY_MS);
+    await upkeep.setMark('pruning', `${DAY_MS} 0 nodes`);
+    expect((await snowcap.cache.evict()).prunedPaths).toBe(0);
+    expect((await upkeep.listNars(0, 10)).map(({ key }) => key)).toEqual([gone.url, old.url]);
+    clock.advance(2 * DAY_MS);
+    await upkeep.setMark('pruning', `${DAY_MS} 0 nars`);
+    expect((await snowcap.cache.evict()).prunedPaths).toBe(0);
+    expect((await upkeep.listNars(0, 10)).map(({ key }) => key)).toEqual([old.url]);
+    expect(await isKnown(old)).toBe(true);
+  });
+
   it('is not touched where the time is over, nor while the index is rebuilt', async () => {
     await start({ metadataRetentionMs: DAY_MS });
     await known(1, 'old');

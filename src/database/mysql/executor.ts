@@ -42,7 +42,7 @@ const SILENCE_MS = 2000;
 const PASSING = new Set([
   'ER_LOCK_DEADLOCK',
   'ER_LOCK_WAIT_TIMEOUT',
-  // What was named was forgotten in this very moment (`UpkeepStore.prunePaths`).
+  // What was named was forgotten in this very moment (`UpkeepStore.prunePaths`, `pruneOrphans`).
   'ER_NO_REFERENCED_ROW_2',
   'ER_ROW_IS_REFERENCED_2',
   'ER_CON_COUNT_ERROR',

@@ -2,7 +2,15 @@ import { type SQL, sql } from 'drizzle-orm';
 import { type Compiled, value } from '../compile.ts';
 import { COUNTER_SHARDS } from '../tables.ts';
 import type { UpkeepQueries } from '../upkeep.ts';
-import { isPinned, isPrunable, isReferred, type UpkeepReads, upkeepReads } from '../upkeep-reads.ts';
+import {
+  isOrphanNar,
+  isOrphanNode,
+  isPinned,
+  isPrunable,
+  isReferred,
+  type UpkeepReads,
+  upkeepReads,
+} from '../upkeep-reads.ts';
 import { compile, listed } from './compile.ts';
 import type { MysqlExecutor } from './executor.ts';
 import * as tables from './schema.ts';
@@ -159,18 +167,12 @@ const deletePrunedEdges: Compiled<'ids' | 'unusedSince'> = compile(sql`
 const deletePruned: Compiled<'ids' | 'unusedSince'> = compile(sql`
   delete paths from ${ids} join paths on paths.id = listed.id join nars on nars.id = paths.nar_id
     where ${isPrunable}`);
-const deleteOrphanNars: Compiled = compile(sql`
-  delete nars from nars left join paths on paths.nar_id = nars.id
-    where nars.state in ('known', 'absent') and paths.id is null`);
-const deleteOrphanNodes: Compiled = compile(sql`
-  delete store_hashes from store_hashes
-    left join paths on paths.node_id = store_hashes.id
-    left join reference_edges as outgoing on outgoing.referrer = store_hashes.id
-    left join reference_edges as incoming on incoming.reference = store_hashes.id
-    left join pinned_paths as kept on kept.node_id = store_hashes.id
-    left join pins on pins.node_id = store_hashes.id
-    where paths.id is null and outgoing.referrer is null and incoming.reference is null
-      and kept.node_id is null and pins.id is null`);
+const deleteOrphanNars: Compiled<'ids'> = compile(
+  sql`delete nars from ${ids} join nars on nars.id = listed.id where ${isOrphanNar}`,
+);
+const deleteOrphanNodes: Compiled<'ids'> = compile(
+  sql`delete store_hashes from ${ids} join store_hashes on store_hashes.id = listed.id where ${isOrphanNode}`,
+);
 
 /** The upkeep on MySQL and MariaDB; it is closed with the executor. */
 export function mysqlUpkeep({ run }: Pick<MysqlExecutor, 'run'>): UpkeepQueries {
@@ -214,9 +216,9 @@ export function mysqlUpkeep({ run }: Pick<MysqlExecutor, 'run'>): UpkeepQueries 
     countPaths: () => run(reads.selectPathCount({})),
     listPrunable: (values) => run(reads.selectPrunable(values)),
     prunePaths: (values) => run(lockPrunable(values), deletePrunedEdges(values), deletePruned(values)),
-    async pruneOrphans() {
-      await run(deleteOrphanNars({}));
-      return await run(deleteOrphanNodes({}));
-    },
+    listOrphanNars: (values) => run(reads.selectOrphanNars(values)),
+    listOrphanNodes: (values) => run(reads.selectOrphanNodes(values)),
+    pruneOrphanNars: (values) => run(deleteOrphanNars(values)),
+    pruneOrphanNodes: (values) => run(deleteOrphanNodes(values)),
   };
 }

@@ -18,7 +18,7 @@ const CLOSE_SECONDS = 5;
 const PASSING = new Set([
   '40001', // serialization failure
   '40P01', // deadlock
-  '23503', // foreign key: what was named was forgotten in this very moment (`UpkeepStore.prunePaths`)
+  '23503', // foreign key: what was named was forgotten in this very moment (`UpkeepStore.prunePaths`, `pruneOrphans`)
   '53300', // too many connections
   '57P01', // the server, or somebody, ended the connection
   '57P02',

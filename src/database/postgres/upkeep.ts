@@ -3,7 +3,15 @@ import { PgDialect } from 'drizzle-orm/pg-core';
 import { type Compiled, compilerOf, value } from '../compile.ts';
 import { COUNTER_SHARDS } from '../tables.ts';
 import type { UpkeepQueries } from '../upkeep.ts';
-import { isPinned, isPrunable, isReferred, type UpkeepReads, upkeepReads } from '../upkeep-reads.ts';
+import {
+  isOrphanNar,
+  isOrphanNode,
+  isPinned,
+  isPrunable,
+  isReferred,
+  type UpkeepReads,
+  upkeepReads,
+} from '../upkeep-reads.ts';
 import type { PostgresExecutor } from './executor.ts';
 import * as tables from './schema.ts';
 import { reads as indexReads } from './statements.ts';
@@ -194,26 +202,23 @@ const repairTotals: Compiled = compile(sql`
         group by counter.shard, counter.present_bytes, counter.present_nars
     ) as wrong where size_counters.shard = wrong.shard and (wrong.bytes <> 0 or wrong.nars <> 0)`);
 
+const listedIds = sql`(select item::bigint from jsonb_array_elements_text(${value('ids')}::text::jsonb) as item)`;
+
 const prunePaths: Compiled<'ids' | 'unusedSince'> = compile(sql`
   with prunable as materialized (
     select paths.id, paths.node_id from paths join nars on nars.id = paths.nar_id
-      where paths.id in (select item::bigint from jsonb_array_elements_text(${value('ids')}::text::jsonb) as item)
-        and ${isPrunable}
+      where paths.id in ${listedIds} and ${isPrunable}
       order by nars.id for no key update of nars
   ),
   gone as (delete from reference_edges using prunable where referrer = prunable.node_id)
   delete from paths using prunable where paths.id = prunable.id returning paths.id`);
 
-const pruneNars: Compiled = compile(sql`
-  delete from nars where state in ('known', 'absent')
-    and not exists (select 1 from paths where paths.nar_id = nars.id)`);
-const pruneNodes: Compiled = compile(sql`
-  delete from store_hashes
-    where not exists (select 1 from paths where paths.node_id = store_hashes.id)
-      and not exists (select 1 from reference_edges as edge where edge.referrer = store_hashes.id)
-      and not exists (select 1 from reference_edges as edge where edge.reference = store_hashes.id)
-      and not exists (select 1 from pinned_paths as kept where kept.node_id = store_hashes.id)
-      and not exists (select 1 from pins where pins.node_id = store_hashes.id)`);
+const deleteOrphanNars: Compiled<'ids'> = compile(
+  sql`delete from nars where id in ${listedIds} and ${isOrphanNar} returning id`,
+);
+const deleteOrphanNodes: Compiled<'ids'> = compile(
+  sql`delete from store_hashes where id in ${listedIds} and ${isOrphanNode} returning id`,
+);
 
 /** The upkeep on PostgreSQL; it is closed with the executor. */
 export function postgresUpkeep({ execute }: Pick<PostgresExecutor, 'execute'>): UpkeepQueries {
@@ -252,9 +257,9 @@ export function postgresUpkeep({ execute }: Pick<PostgresExecutor, 'execute'>): 
     countPaths: () => execute(reads.selectPathCount({})),
     listPrunable: (values) => execute(reads.selectPrunable(values)),
     prunePaths: (values) => execute(prunePaths(values)),
-    async pruneOrphans() {
-      await execute(pruneNars({}));
-      return await execute(pruneNodes({}));
-    },
+    listOrphanNars: (values) => execute(reads.selectOrphanNars(values)),
+    listOrphanNodes: (values) => execute(reads.selectOrphanNodes(values)),
+    pruneOrphanNars: (values) => execute(deleteOrphanNars(values)),
+    pruneOrphanNodes: (values) => execute(deleteOrphanNodes(values)),
   };
 }

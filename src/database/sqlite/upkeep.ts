@@ -3,7 +3,15 @@ import { type Compiled, value } from '../compile.ts';
 import type { Row } from '../rows.ts';
 import { COUNTER_SHARDS } from '../tables.ts';
 import type { UpkeepQueries } from '../upkeep.ts';
-import { isPinned, isPrunable, isReferred, type UpkeepReads, upkeepReads } from '../upkeep-reads.ts';
+import {
+  isOrphanNar,
+  isOrphanNode,
+  isPinned,
+  isPrunable,
+  isReferred,
+  type UpkeepReads,
+  upkeepReads,
+} from '../upkeep-reads.ts';
 import { compile } from './compile.ts';
 import type { SqliteExecutor, SqliteStatement } from './executor.ts';
 import { reads as indexReads } from './reads.ts';
@@ -150,16 +158,13 @@ const deletePruned: Compiled<'ids' | 'unusedSince'> = compile(
   sql`delete from paths where id in ${prunable} returning id`,
 );
 
-const deleteOrphanNars: Compiled = compile(sql`
-  delete from nars where state in ('known', 'absent')
-    and not exists (select 1 from paths where paths.nar_id = nars.id)`);
-const deleteOrphanNodes: Compiled = compile(sql`
-  delete from store_hashes
-    where not exists (select 1 from paths where paths.node_id = store_hashes.id)
-      and not exists (select 1 from reference_edges as edge where edge.referrer = store_hashes.id)
-      and not exists (select 1 from reference_edges as edge where edge.reference = store_hashes.id)
-      and not exists (select 1 from pinned_paths as kept where kept.node_id = store_hashes.id)
-      and not exists (select 1 from pins where pins.node_id = store_hashes.id)`);
+const listedIds = sql`(select value from json_each(${value('ids')}))`;
+const deleteOrphanNars: Compiled<'ids'> = compile(
+  sql`delete from nars where id in ${listedIds} and ${isOrphanNar} returning id`,
+);
+const deleteOrphanNodes: Compiled<'ids'> = compile(
+  sql`delete from store_hashes where id in ${listedIds} and ${isOrphanNode} returning id`,
+);
 
 /** The upkeep in SQLite's dialect; it is closed with the executor. */
 export function sqliteUpkeep(executor: SqliteExecutor): UpkeepQueries {
@@ -211,6 +216,9 @@ export function sqliteUpkeep(executor: SqliteExecutor): UpkeepQueries {
     countPaths: () => one(reads.selectPathCount({})),
     listPrunable: (values) => one(reads.selectPrunable(values)),
     prunePaths: (values) => lastOf(deletePrunedEdges(values), deletePruned(values)),
-    pruneOrphans: () => lastOf(deleteOrphanNars({}), deleteOrphanNodes({})),
+    listOrphanNars: (values) => one(reads.selectOrphanNars(values)),
+    listOrphanNodes: (values) => one(reads.selectOrphanNodes(values)),
+    pruneOrphanNars: (values) => one(deleteOrphanNars(values)),
+    pruneOrphanNodes: (values) => one(deleteOrphanNodes(values)),
   };
 }

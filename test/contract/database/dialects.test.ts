@@ -55,6 +55,16 @@ function prunedInOne(upkeep: UpkeepStore): UpkeepStore {
       }
       return { lastId: null, removed };
     },
+    async pruneOrphans(of, { limit }) {
+      let removed = 0;
+      let afterId: number | null = 0;
+      while (afterId !== null) {
+        const page = await upkeep.pruneOrphans(of, { afterId, limit });
+        removed += page.removed;
+        afterId = page.lastId;
+      }
+      return { lastId: null, removed };
+    },
   };
 }
 

@@ -62,6 +62,8 @@ const batches: readonly Operation[] = [
 const several: readonly Operation[] = [
   ['refreshPins', () => upkeep.refreshPins(NOW)],
   ['prunePaths', () => upkeep.prunePaths({ unusedSince: 2 * NOW, afterId: 25, limit: 20 })],
+  ['pruneOrphans of NARs', () => upkeep.pruneOrphans('nars', { afterId: 25, limit: 20 })],
+  ['pruneOrphans of nodes', () => upkeep.pruneOrphans('nodes', { afterId: 25, limit: 20 })],
 ];
 
 const GROWING =
@@ -119,6 +121,8 @@ describe('The statements of upkeep', () => {
       () => upkeep.listNars(10, 5),
       () => upkeep.listDangling(10, 5),
       () => upkeep.prunePaths({ unusedSince: 0, afterId: 0, limit: 5 }),
+      () => upkeep.pruneOrphans('nars', { afterId: 0, limit: 5 }),
+      () => upkeep.pruneOrphans('nodes', { afterId: 0, limit: 5 }),
     ]) {
       const [first] = (await tripsOf(operation)).flatMap(({ statements }) => statements);
       if (first === undefined) throw new Error('no statement');

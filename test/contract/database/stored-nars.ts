@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
 import type { IndexStore } from '../../../src/database/index-store.ts';
-import type { NarAtGeneration, SeenNar } from '../../../src/database/upkeep-store.ts';
+import type { NarAtGeneration, PrunedPage, SeenNar } from '../../../src/database/upkeep-store.ts';
 import { keyOf, narOf, NOW, pathOf, storedNar } from './records.ts';
 
 /** What a stored path of a test is like. */
@@ -44,12 +44,20 @@ export async function stateOf(index: IndexStore, number: number): Promise<string
   return (await index.getNar(keyOf(number)))?.nar.state ?? null;
 }
 
-/** Prunes the whole index in pages. @returns how many paths were forgotten */
+/** Prunes the whole index in pages, with what is left of its paths. @returns how many paths were forgotten */
 export async function pruneAll(index: IndexStore, unusedSince: number, limit: number = 2): Promise<number> {
+  const { upkeep } = index;
+  const removed = await inPages((afterId) => upkeep.prunePaths({ unusedSince, afterId, limit }));
+  await inPages((afterId) => upkeep.pruneOrphans('nars', { afterId, limit }));
+  await inPages((afterId) => upkeep.pruneOrphans('nodes', { afterId, limit }));
+  return removed;
+}
+
+async function inPages(prune: (afterId: number) => Promise<PrunedPage>): Promise<number> {
   let removed = 0;
   let afterId = 0;
   for (;;) {
-    const page = await index.upkeep.prunePaths({ unusedSince, afterId, limit });
+    const page = await prune(afterId);
     removed += page.removed;
     if (page.lastId === null) return removed;
     expect(page.lastId).toBeGreaterThan(afterId);

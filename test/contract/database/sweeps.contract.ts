@@ -122,6 +122,11 @@ export function testSweeps(subject: MetadataStoreSubject): void {
       expect(await pruneAll(index, NOW + 1)).toBe(3);
       expect(await index.upkeep.countPaths()).toBe(0);
       expect(await index.upkeep.listNars(0, 10)).toEqual([]);
+      // Of nodes too nothing is left to be looked at.
+      expect(await index.upkeep.pruneOrphans('nodes', { afterId: 0, limit: 1 })).toEqual({
+        lastId: null,
+        removed: 0,
+      });
       expect(await index.closure([hashOf(1)])).toEqual([hashOf(1)]);
       await record(index, 1, [2]);
       expect(sorted(await index.closure([hashOf(1)]))).toEqual([1, 2].map(hashOf));
