@@ -64,10 +64,11 @@ export async function checkEviction(model: Model, system: System, report: Evicti
     expect(pinned + inUse + recent + pushed).toBeGreaterThanOrEqual(presentBytes);
     expect(inUse).toBe(0);
     const names = [...model.world.keys()];
-    for (const { key } of (await system.drivers().index.upkeep.listNars(0, 1000)).filter(isPresent)) {
-      const claiming = names.filter((name) => model.path(name).url === key);
+    for (const nar of (await system.drivers().index.upkeep.listNars(0, 1000)).filter(isPresent)) {
+      const claiming = names.filter((name) => model.path(name).url === nar.key);
       const mayStay = claiming.some((name) => model.mayStay(name, now, GRACE_MS));
-      expect(mayStay, `${claiming.join(', ')} should have been evicted`).toBe(true);
+      const facts = JSON.stringify({ now, nar, report });
+      expect(mayStay, `${claiming.join(', ')} should have been evicted: ${facts}`).toBe(true);
     }
   }
 }
