@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, expect } from 'vitest';
+import { afterAll, expect, vi } from 'vitest';
 import { closureOf } from '../support/closure.ts';
 import type { Closure, ClosurePath } from '../support/closure.ts';
 import type { FaultServer } from '../support/fault-server.ts';
@@ -101,6 +101,24 @@ export async function expectGenuineStorage(
   const wrong = [...stored].filter(([, digest]) => !known.has(digest)).map(([name]) => name);
   expect(wrong, 'stored NARs that no upstream has').toEqual([]);
   return stored.size;
+}
+
+/** The last client may have its answers before all that was given is stored: a busy disk takes its time. */
+export async function whenStored(
+  snowcap: SnowcapProcess,
+  closure: Closure,
+  ...roots: readonly string[]
+): Promise<void> {
+  const wanted = roots
+    .flatMap((root) => closureOf(closure, root))
+    .map(({ path }) => narInfoRoute(path).slice(1));
+  await vi.waitFor(
+    async () => {
+      const there = new Set(await readdir(snowcap.storage));
+      expect(wanted.filter((name) => !there.has(name))).toEqual([]);
+    },
+    { timeout: 30_000, interval: 100 },
+  );
 }
 
 /** SHA-256 of every file in `nar/`, by name. */

@@ -6,7 +6,13 @@ import { skipReason } from '../support/require.ts';
 import type { SnowcapProcess } from '../support/snowcap-process.ts';
 import { narInfoField, narInfoLines, upstreamCacheOf } from '../support/upstream-cache.ts';
 import { UPSTREAM_QUIRKS } from '../support/upstream-server.ts';
-import { createBench, expectGenuineStorage, expectSameAsSource, narInfoRoute } from './harness.ts';
+import {
+  createBench,
+  expectGenuineStorage,
+  expectSameAsSource,
+  narInfoRoute,
+  whenStored,
+} from './harness.ts';
 
 const reason = skipReason('nix', 'nix-store', 'nix-build');
 
@@ -61,6 +67,7 @@ describe.skipIf(reason !== null)(`upstreams as they are met${reason === null ? '
     });
 
     it('leaves only genuine bodies under names that a plain client can use', async () => {
+      await whenStored(snowcap, closure, ...roots);
       expect(await expectGenuineStorage(snowcap, [directory])).toBeGreaterThan(10);
       for (const root of roots) {
         const lines = narInfoLines(await (await snowcap.get(narInfoRoute(root))).text());
