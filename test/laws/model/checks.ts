@@ -64,12 +64,18 @@ export async function checkEviction(model: Model, system: System, report: Evicti
     expect(pinned + inUse + recent + pushed).toBeGreaterThanOrEqual(presentBytes);
     expect(inUse).toBe(0);
     const names = [...model.world.keys()];
+    const wrongly: string[] = [];
     for (const nar of (await system.drivers().index.upkeep.listNars(0, 1000)).filter(isPresent)) {
       const claiming = names.filter((name) => model.path(name).url === nar.key);
-      const mayStay = claiming.some((name) => model.mayStay(name, now, GRACE_MS));
-      const facts = JSON.stringify({ now, nar, report });
-      expect(mayStay, `${claiming.join(', ')} should have been evicted: ${facts}`).toBe(true);
+      if (claiming.some((name) => model.mayStay(name, now, GRACE_MS))) continue;
+      wrongly.push(`${claiming.join(', ')}: ${JSON.stringify(nar)}`);
     }
+    // A connection is closed a moment after its client has all of the body.
+    const disturbed = report.passedOver.in_use.nars + report.passedOver.lost.nars;
+    const facts = JSON.stringify({ now, report });
+    expect(wrongly.length, `${wrongly.join('\n')} should have been evicted: ${facts}`).toBeLessThanOrEqual(
+      disturbed,
+    );
   }
 }
 
