@@ -1,3 +1,5 @@
+import type { Clock } from '../../../src/platform.ts';
+
 /** The life of one process of a run, which may end at any step that it takes. */
 export interface Life {
   /** Dies as soon as it takes its `steps`-th step from now on; null: it lives on. */
@@ -11,13 +13,16 @@ export interface Life {
   readonly lastStep: () => string | null;
   /** The same object as long as this life lasts: each call of a method is a step, and what is over learns of no answer. */
   mortal<T extends object>(what: string, target: T): T;
+  /** The same clock as long as this life lasts: what waits then waits for ever, and keeps no timer. */
+  mortalClock(clock: Clock): Clock;
   /** Steps taken so far. */
   readonly steps: () => number;
   /** Resolves when nothing is under way that was begun with a mortal object, or after a moment. */
   atRest(): Promise<void>;
 }
 
-const NEVER = new Promise<never>(() => undefined);
+/** A new one each time: whoever waits for it is forgotten with it. */
+const never = (): Promise<never> => new Promise(() => undefined);
 /** For calls that a checkpoint has stopped inside of a driver, and that never end. In milliseconds of the real clock. */
 const MOMENT_MS = 30;
 
@@ -26,17 +31,23 @@ export function beginLife(): Life {
   let taken = 0;
   let last: string | null = null;
   let end: () => void = () => undefined;
-  const over = new Promise<void>((resolve) => (end = resolve));
+  const ended = new AbortController();
+  const over = new Promise<void>((resolve) => {
+    end = () => {
+      ended.abort();
+      resolve();
+    };
+  });
   const underWay = new Set<Promise<unknown>>();
 
   const checkpoint = (step: string): Promise<void> | void => {
-    if (left <= 0) return NEVER;
+    if (left <= 0) return never();
     left -= 1;
     taken += 1;
     if (left > 0) return undefined;
     last = step;
     end();
-    return NEVER;
+    return never();
   };
 
   async function call(
@@ -48,7 +59,7 @@ export function beginLife(): Life {
     const settled = result.then(noop, noop).finally(() => underWay.delete(settled));
     underWay.add(settled);
     const value = await result;
-    return left <= 0 ? await NEVER : value;
+    return left <= 0 ? await never() : value;
   }
 
   return {
@@ -72,6 +83,18 @@ export function beginLife(): Life {
           };
         },
       }),
+    mortalClock: (clock) => ({
+      now: () => clock.now(),
+      async sleep(milliseconds, signal) {
+        const signals = signal === undefined ? [ended.signal] : [ended.signal, signal];
+        try {
+          await clock.sleep(milliseconds, AbortSignal.any(signals));
+        } catch (error) {
+          if (left <= 0) await never();
+          throw error;
+        }
+      },
+    }),
     async atRest() {
       await Promise.race([Promise.all(underWay), new Promise((resolve) => setTimeout(resolve, MOMENT_MS))]);
     },

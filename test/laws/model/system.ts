@@ -55,14 +55,14 @@ export async function startSystem(options: SystemOptions): Promise<System> {
 
   async function start(): Promise<void> {
     life = beginLife();
-    const { mortal, checkpoint } = life;
+    const { mortal, mortalClock, checkpoint } = life;
     drivers = await place.open(checkpoint);
     const { storage, index } = drivers;
     cache = await startTestCache({
       directory: options.directory,
       upstreams: [options.upstream],
       secretKeys: [options.secretKey],
-      clock,
+      clock: mortalClock(clock),
       checkpoint,
       settings: { maxSize: LIMIT, lowWater: 0.7, evictPushedAfterMs: options.evictPushedAfterMs },
       // A busy machine is no fault of the upstream.
