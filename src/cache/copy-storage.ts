@@ -18,7 +18,7 @@ export interface CopyStorageOptions {
   /** Most bytes that are read in a second. @default no limit */
   readonly bytesPerSecond?: number | null;
   readonly signal?: AbortSignal;
-  /** Called after each page. */
+  /** Called after each object. */
   readonly onProgress?: (report: CopyStorageReport) => void;
 }
 
@@ -99,6 +99,7 @@ export async function copyStorage(
       counts.failed += 1;
       addIssue({ kind: 'failed', key: blob.key, reason: error.message });
     }
+    onProgress?.(report());
   }
 
   function note(key: string, copied: CopiedObject): void {
@@ -115,15 +116,8 @@ export async function copyStorage(
   }
 
   async function copyAll(listed: Listed): Promise<void> {
-    for (let after: string | undefined; ;) {
-      const page = await firstOf(listed(from, after), PAGE);
-      const end = page.at(-1);
-      if (end === undefined) return;
-      const wanted = page.filter(({ key }) => key !== TRUSTED_KEYS_KEY);
-      const there = await upTo(listed(to, after), end.key, wanted);
-      await allOf(wanted.map((blob) => turns.take(() => copy(blob, there.get(blob.key) ?? null))));
-      after = end.key;
-      onProgress?.(report());
+    for await (const page of inPages(besideThose(listed(from), listed(to)))) {
+      await allOf(page.map(({ blob, there }) => turns.take(() => copy(blob, there))));
       // Small files may be read without a wait: signals would not be heard.
       await platform.clock.sleep(0);
     }
@@ -133,20 +127,23 @@ export async function copyStorage(
     await platform.checkpoint?.('copy:begin');
     await to.delete([TRUSTED_KEYS_KEY]);
   }
-  await copyAll((store, after) => store.list(NARS, after === undefined ? {} : { after }));
+  await copyAll((store) => store.list(NARS));
   await copyAll(besideNars);
   return report();
 }
 
 /** A part of the objects of a store, in the order of their keys. */
-type Listed = (store: BlobStore, after: string | undefined) => AsyncIterable<BlobInfo>;
+type Listed = (store: BlobStore) => AsyncIterable<BlobInfo>;
+
+/** An object, and what the target has under its key. */
+interface Original {
+  readonly blob: BlobInfo;
+  readonly there: BlobInfo | null;
+}
 
 /** All that are no NARs, without walking through those. */
-async function* besideNars(
-  store: BlobStore,
-  after: string | undefined,
-): AsyncGenerator<BlobInfo, void, void> {
-  let last = after;
+async function* besideNars(store: BlobStore): AsyncGenerator<BlobInfo, void, void> {
+  let last: string | undefined;
   for (;;) {
     let met = false;
     for await (const blob of store.list('', last === undefined ? {} : { after: last })) {
@@ -159,28 +156,33 @@ async function* besideNars(
   }
 }
 
-async function firstOf(listed: AsyncIterable<BlobInfo>, most: number): Promise<readonly BlobInfo[]> {
-  const page: BlobInfo[] = [];
-  for await (const blob of listed) {
-    page.push(blob);
-    if (page.length === most) break;
+/** Both come in the order of their keys, and are walked through once: to begin a listing may cost as much as all of it. */
+async function* besideThose(
+  blobs: AsyncIterable<BlobInfo>,
+  others: AsyncIterable<BlobInfo>,
+): AsyncGenerator<Original, void, void> {
+  const iterator = others[Symbol.asyncIterator]();
+  try {
+    let other = await iterator.next();
+    for await (const blob of blobs) {
+      if (blob.key === TRUSTED_KEYS_KEY) continue;
+      while (other.done !== true && other.value.key < blob.key) other = await iterator.next();
+      yield { blob, there: other.done !== true && other.value.key === blob.key ? other.value : null };
+    }
+  } finally {
+    await iterator.return?.();
   }
-  return page;
 }
 
-/** What the target has of a page, by key: both come in the same order. */
-async function upTo(
-  listed: AsyncIterable<BlobInfo>,
-  last: string,
-  wanted: readonly BlobInfo[],
-): Promise<ReadonlyMap<string, BlobInfo>> {
-  const keys = new Set(wanted.map(({ key }) => key));
-  const found = new Map<string, BlobInfo>();
-  for await (const blob of listed) {
-    if (blob.key > last) break;
-    if (keys.has(blob.key)) found.set(blob.key, blob);
+async function* inPages(originals: AsyncIterable<Original>): AsyncGenerator<readonly Original[], void, void> {
+  let page: Original[] = [];
+  for await (const original of originals) {
+    page.push(original);
+    if (page.length < PAGE) continue;
+    yield page;
+    page = [];
   }
-  return found;
+  if (page.length > 0) yield page;
 }
 
 /** All have come to their ends before the first error is thrown: nobody writes on behind the caller's back. */

@@ -132,10 +132,20 @@ describe('a storage is copied', () => {
     await expectCopied();
   });
 
-  it('page by page', async () => {
-    for (let number = 0; number < 1001; number += 1) await put(from, `log/${number}.drv`, `${number}`);
-    expect(await copy()).toMatchObject({ copied: 1001 });
-    expect(await copy()).toMatchObject({ copied: 0, same: 1001 });
+  it('page by page, out of listings that are begun once: a folder of files is read as a whole for each', async () => {
+    for (let number = 0; number < 2001; number += 1) await put(from, `log/${number}.drv`, `${number}`);
+    const begun: string[] = [];
+    const counted = (store: BlobStore): BlobStore =>
+      withMethods(store, {
+        list: (prefix, options) => {
+          begun.push(`${prefix} after ${options?.after ?? ''}`);
+          return store.list(prefix, options);
+        },
+      });
+    [from, to] = [counted(from), counted(to)];
+    expect(await copy()).toMatchObject({ copied: 2001 });
+    expect(begun.sort()).toEqual([' after ', ' after ', 'nar/ after ', 'nar/ after ']);
+    expect(await copy()).toMatchObject({ copied: 0, same: 2001 });
     await expectCopied();
   });
 
