@@ -68,8 +68,12 @@ export async function copyStorage(
   to: BlobStore,
   options: CopyStorageOptions,
 ): Promise<CopyStorageReport> {
-  const { platform, concurrency = 8, signal, onProgress } = options;
+  const { platform, concurrency = 8, onProgress } = options;
   const dryRun = options.dryRun === true;
+  /** Ends what is under way too: a storage that says nothing would be waited for again and again. */
+  const broken = new AbortController();
+  const signal =
+    options.signal === undefined ? broken.signal : AbortSignal.any([options.signal, broken.signal]);
   const context: CopyContext = {
     from,
     to,
@@ -87,15 +91,19 @@ export async function copyStorage(
   const report = (): CopyStorageReport => ({ ...counts, issues: [...issues] });
 
   async function copy(blob: BlobInfo, there: BlobInfo | null): Promise<void> {
-    signal?.throwIfAborted();
+    signal.throwIfAborted();
     counts.objects += 1;
     try {
       note(blob.key, await copyObject(context, blob, there));
       faults = 0;
     } catch (error) {
-      if (!(error instanceof StorageError) || signal?.aborted === true) throw error;
+      if (!(error instanceof StorageError)) {
+        broken.abort(error);
+        throw error;
+      }
       faults += 1;
-      if (faults >= MOST_FAULTS) throw error;
+      if (faults >= MOST_FAULTS) broken.abort(error);
+      signal.throwIfAborted();
       counts.failed += 1;
       addIssue({ kind: 'failed', key: blob.key, reason: error.message });
     }

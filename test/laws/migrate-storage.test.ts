@@ -300,6 +300,22 @@ describe('a copy that does not come to its end', () => {
     await expectCopied();
   });
 
+  it('begins nothing more, and waits for nothing, once it has given up', async () => {
+    for (let number = 0; number < 100; number += 1) await put(from, `log/${number}.drv`, `${number}`);
+    let puts = 0;
+    to = withMethods(to, {
+      put(_key, _source, options) {
+        puts += 1;
+        if (puts > 4) return Promise.reject(new StorageError('The disk is full'));
+        return new Promise((_, reject) => {
+          options?.signal?.addEventListener('abort', () => reject(new StorageError('too late')));
+        });
+      },
+    });
+    await expect(copy()).rejects.toThrow('The disk is full');
+    expect(puts).toBeLessThanOrEqual(4 + 10 + 8);
+  });
+
   it('leaves the source when the target breaks', async () => {
     let left = false;
     from = withMethods(from, {
