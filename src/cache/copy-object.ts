@@ -33,6 +33,10 @@ export type CopiedObject =
 
 const NAR_INFO = '.narinfo';
 const MOST_NAR_INFO_BYTES = NAR_INFO_SIZE_LIMIT * 4;
+/** How often an object is copied again that changes meanwhile. */
+const ATTEMPTS = 3;
+/** Somebody else may have written the same key meanwhile: it is not ours to remove then. */
+const NOT_AS_WRITTEN = 'what is read back from the target is not what was written';
 
 /**
  * Copies one object where the target has not the same. It is visible there only when its size and its hash are right:
@@ -47,12 +51,37 @@ export async function copyObject(
   there: BlobInfo | null,
 ): Promise<CopiedObject> {
   if (blob.key.startsWith('nar/')) return await copyNar(context, blob, there);
-  const isNarInfo = blob.key.endsWith(NAR_INFO) && !blob.key.includes('/');
-  // What is no NAR may change under its key: the same size is not enough then.
-  const unchanged = there?.size === blob.size && there.modifiedAt >= blob.modifiedAt;
+  // What is no NAR may change under its key: the same size is not enough then, and some stores tell whole seconds only.
+  const unchanged = there?.size === blob.size && there.modifiedAt > blob.modifiedAt;
   if (unchanged && !context.content) return { kind: 'same' };
-  if (isNarInfo) return await copyNarInfo(context, blob, there);
-  return await copyBody(context, blob, there, null);
+  const copied = await copyOnce(context, blob, there);
+  return copied.kind === 'copied' && !context.dryRun ? await againUntilSame(context, blob, copied) : copied;
+}
+
+async function copyOnce(context: CopyContext, blob: BlobInfo, there: BlobInfo | null): Promise<CopiedObject> {
+  return blob.key.endsWith(NAR_INFO) && !blob.key.includes('/')
+    ? await copyNarInfo(context, blob, there)
+    : await copyBody(context, blob, there, null);
+}
+
+/** What changed while it was copied is older than its copy afterwards: no later run would see it. */
+async function againUntilSame(
+  context: CopyContext,
+  listed: BlobInfo,
+  copied: CopiedObject,
+): Promise<CopiedObject> {
+  const { from, to } = context;
+  let before = listed;
+  for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+    const now = await from.head(listed.key);
+    const isSame = now === null || (now.size === before.size && now.modifiedAt === before.modifiedAt);
+    if (isSame) return copied;
+    const again = await copyOnce(context, now, await to.head(listed.key));
+    if (again.kind === 'same') return copied;
+    if (again.kind !== 'copied') return again;
+    before = now;
+  }
+  return { kind: 'wrong', reason: 'it was changed all the while' };
 }
 
 async function copyNar(context: CopyContext, blob: BlobInfo, there: BlobInfo | null): Promise<CopiedObject> {
@@ -69,24 +98,47 @@ async function copyNarInfo(
   blob: BlobInfo,
   there: BlobInfo | null,
 ): Promise<CopiedObject> {
-  const info = await readNarInfo(context, blob.key);
-  if (info === null) return { kind: 'vanished' };
-  if (typeof info === 'string') return { kind: 'wrong', reason: info };
-  if (context.dryRun) return await copyBody(context, blob, there, null);
-  const { from, to } = context;
-  const original = await from.head(info.url);
-  const nar = await to.head(info.url);
-  const size = info.fileSize ?? original?.size ?? nar?.size;
-  if (nar === null || nar.size !== size) {
-    if (original === null) return { kind: 'wrong', reason: `its NAR ${info.url} is not stored` };
-    const copied = await copyNar(context, original, nar);
-    if (copied.kind === 'wrong') return { kind: 'wrong', reason: `its NAR ${info.url}: ${copied.reason}` };
-    if (copied.kind === 'vanished') return { kind: 'wrong', reason: `its NAR ${info.url} is not stored` };
-    if (original.size !== size) {
-      return { kind: 'wrong', reason: `its NAR ${info.url} has ${original.size} bytes, expected ${size}` };
-    }
+  const read = await readNarInfo(context, blob.key);
+  if (read === null) return { kind: 'vanished' };
+  if (typeof read === 'string') return { kind: 'wrong', reason: read };
+  const reason = context.dryRun ? null : await copyNarOf(context, read.info);
+  if (reason === null) return await copyBytes(context, blob.key, read.bytes, there);
+  // Where it was evicted meanwhile, its narinfo went first.
+  return (await context.from.head(blob.key)) === null ? { kind: 'vanished' } : { kind: 'wrong', reason };
+}
+
+/** @returns what is wrong where the target has not the NAR of a narinfo afterwards */
+async function copyNarOf(context: CopyContext, { url, fileSize }: NarInfo): Promise<string | null> {
+  const original = await context.from.head(url);
+  const nar = await context.to.head(url);
+  const size = fileSize ?? original?.size ?? nar?.size;
+  if (nar !== null && nar.size === size) return null;
+  if (original === null) return `its NAR ${url} is not stored`;
+  const copied = await copyNar(context, original, nar);
+  if (copied.kind === 'wrong') return `its NAR ${url}: ${copied.reason}`;
+  if (copied.kind === 'vanished') return `its NAR ${url} is not stored`;
+  return original.size === size ? null : `its NAR ${url} has ${original.size} bytes, expected ${size}`;
+}
+
+/** What was read and judged: under its key there may be something else by now, as a narinfo that names another NAR. */
+async function copyBytes(
+  context: CopyContext,
+  key: string,
+  bytes: Uint8Array,
+  there: BlobInfo | null,
+): Promise<CopiedObject> {
+  const { to, dryRun, pace, signal } = context;
+  await pace(bytes.length);
+  const sha256 = createSha256();
+  sha256.update(bytes);
+  const hash = sha256.digest();
+  if (there !== null && (await hashOf(context, to, key)) === hash) return { kind: 'same' };
+  if (!dryRun) {
+    await context.platform.checkpoint?.('copy:object');
+    await to.put(key, { kind: 'bytes', bytes }, { contentType: contentTypeOf(key), ...options(signal) });
+    if ((await hashOf(context, to, key)) !== hash) return { kind: 'wrong', reason: NOT_AS_WRITTEN };
   }
-  return await copyBody(context, blob, there, null);
+  return { kind: 'copied', bytes: bytes.length };
 }
 
 /** @param expected `sha256:<nix32>` of the object; null where nobody knows it */
@@ -121,8 +173,7 @@ async function copyBody(
     throw error;
   }
   if (expected === null && (await hashOf(context, to, key)) !== checked.hash) {
-    // Somebody else may have written the same key meanwhile; it is not ours to remove then.
-    return { kind: 'wrong', reason: 'what is read back from the target is not what was written' };
+    return { kind: 'wrong', reason: NOT_AS_WRITTEN };
   }
   return { kind: 'copied', bytes: size };
 }
@@ -191,8 +242,9 @@ async function fileHashOf(context: CopyContext, key: string): Promise<string | n
   if (named !== null) return named;
   const derived = parseDerivedKey(key);
   if (derived === null) return null;
-  const info = await readNarInfo(context, `${derived.storeHash}${NAR_INFO}`);
-  if (info === null || typeof info === 'string' || info.url !== key) return null;
+  const read = await readNarInfo(context, `${derived.storeHash}${NAR_INFO}`);
+  if (read === null || typeof read === 'string' || read.info.url !== key) return null;
+  const { info } = read;
   return info.fileHash ?? (info.compression === 'none' ? info.narHash : null);
 }
 
@@ -200,13 +252,13 @@ async function fileHashOf(context: CopyContext, key: string): Promise<string | n
 async function readNarInfo(
   { from, storeDir }: Pick<CopyContext, 'from' | 'storeDir'>,
   key: string,
-): Promise<NarInfo | string | null> {
+): Promise<{ readonly info: NarInfo; readonly bytes: Uint8Array } | string | null> {
   try {
     const bytes = await storedBytes(from, key, MOST_NAR_INFO_BYTES);
     if (bytes === null) return null;
     const info = parseNarInfo(new TextDecoder().decode(bytes), { storeDir });
     return info.url.startsWith('nar/') && isKey(info.url)
-      ? info
+      ? { info, bytes }
       : `its URL ${JSON.stringify(info.url)} is none of a NAR in this storage`;
   } catch (error) {
     if (error instanceof FormatError || error instanceof BodyTooLargeError) {

@@ -80,6 +80,13 @@ async function putPath(store: BlobStore, path: SignedPath, key: string = path.ur
   await put(store, `${path.hash}.narinfo`, path.narInfo.replace(`URL: ${path.url}\n`, `URL: ${key}\n`));
 }
 
+async function narInfoOf(store: BlobStore, { hash }: SignedPath): Promise<string | null> {
+  const blob = await store.get(`${hash}.narinfo`);
+  return blob?.kind === 'found' && blob.body.kind === 'bytes'
+    ? Buffer.from(blob.body.bytes).toString()
+    : null;
+}
+
 /** Of everything that a bucket holds. */
 async function fill(store: BlobStore): Promise<readonly SignedPath[]> {
   const paths = await Promise.all([
@@ -229,6 +236,46 @@ describe('law 8: the copy is a binary cache at any time', () => {
       expect(order.indexOf(url), key).toBeLessThan(order.indexOf(key));
     }
     expect(order).toContain(late.url);
+  });
+
+  it('also where the source gets another narinfo for a path just then, or loses the path', async () => {
+    const [one, two] = await fill(from);
+    const other = await signedPath({ name: 'one', seed: 1, compression: 'gzip' });
+    if (one === undefined || two === undefined) throw new Error('no paths');
+    expect(other.hash).toBe(one.hash);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+    const original = from;
+    let changed = 0;
+    from = withMethods(original, {
+      async head(key) {
+        // The narinfos were read by now, and their NARs are looked for.
+        if (key === one.url && changed === 0) {
+          changed += 1;
+          await putPath(original, other);
+        }
+        if (key === two.url) await original.delete([`${two.hash}.narinfo`, two.url]);
+        return await original.head(key);
+      },
+    });
+    const target = to;
+    to = withMethods(target, { head: (key) => (key === two.url ? Promise.resolve(null) : target.head(key)) });
+    const orders: string[] = [];
+    to = withMethods(to, {
+      async put(key, source, options) {
+        const written = await target.put(key, source, options);
+        if (key === `${one.hash}.narinfo`) {
+          const url = /^URL: (.*)$/m.exec((await narInfoOf(target, one)) ?? '')?.[1] ?? '';
+          orders.push(url);
+          expect(await target.head(url)).not.toBeNull();
+        }
+        return written;
+      },
+    });
+    expect(await copy()).toMatchObject({ vanished: 1, wrong: 0 });
+    expect([...(await contentOf(to)).keys()]).not.toContain(`${two.hash}.narinfo`);
+    // Of the same length as the other, and older than what was made of that.
+    expect(orders).toEqual([one.url, other.url]);
+    expect(await narInfoOf(to, one)).toBe(other.narInfo);
   });
 
   it('and holds nothing of what is wrong or gone, which is reported', async () => {
