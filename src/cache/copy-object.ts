@@ -3,7 +3,7 @@ import { FormatError } from '../nix/format-error.ts';
 import { NAR_INFO_SIZE_LIMIT, type NarInfo, parseNarInfo } from '../nix/nar-info.ts';
 import type { Platform } from '../platform.ts';
 import { type BlobInfo, type BlobStore, isKey } from '../storage/blob-store.ts';
-import { BodyTooLargeError, type ByteStream } from '../stream/byte-stream.ts';
+import { BodyTooLargeError, type ByteStream, leave } from '../stream/byte-stream.ts';
 import { parseDerivedKey, parseFileHashKey } from './nar-key.ts';
 import { storedBytes, streamOfBody } from './stored-bytes.ts';
 
@@ -163,12 +163,15 @@ async function copyBody(
   const blob = await from.get(key, options(signal));
   if (blob === null || blob.kind === 'unsatisfiable') return { kind: 'vanished' };
   const { size } = blob;
-  const checked = new CheckedBody(context, streamOfBody(blob.body), size, expected);
+  const body = streamOfBody(blob.body);
+  const checked = new CheckedBody(context, body, size, expected);
   await context.platform.checkpoint?.('copy:object');
   try {
     const source = { kind: 'stream' as const, stream: checked.stream(), size };
     await to.put(key, source, { contentType: contentTypeOf(key), ...options(signal) });
   } catch (error) {
+    // Where it was asked for nothing, the put has left the generator around it alone. Not awaited: it may stand still.
+    void leave(body).catch(() => undefined);
     if (checked.wrong !== null) return { kind: 'wrong', reason: checked.wrong };
     throw error;
   }

@@ -8,6 +8,7 @@ import {
   type CopyStorageReport,
 } from '../../src/cache/copy-storage.ts';
 import { storePinMirror } from '../../src/cache/mirrors.ts';
+import { orLeaveSource } from '../../src/storage/blob-source.ts';
 import { type BlobStore, StorageError } from '../../src/storage/blob-store.ts';
 import { createFileStore } from '../../src/storage/file.ts';
 import { createMemoryStore } from '../../src/storage/memory.ts';
@@ -361,6 +362,37 @@ describe('a copy that does not come to its end', () => {
     });
     await expect(copy()).rejects.toThrow('The disk is full');
     expect(puts).toBeLessThanOrEqual(4 + 10 + 8);
+  });
+
+  it('leaves the source when the target breaks before it asks for anything', async () => {
+    await put(from, 'nar/x.nar', Buffer.alloc(300_000));
+    let left = 0;
+    const stream = {
+      [Symbol.asyncIterator]: () => ({
+        next: () => Promise.reject(new Error('nobody asks')),
+        return: () => {
+          left += 1;
+          return Promise.resolve({ done: true as const, value: undefined });
+        },
+      }),
+    };
+    from = withMethods(from, {
+      get: (key) =>
+        Promise.resolve({
+          kind: 'found' as const,
+          key,
+          size: 300_000,
+          modifiedAt: 0,
+          start: 0,
+          end: 299_999,
+          body: { kind: 'stream' as const, stream },
+        }),
+    });
+    to = withMethods(to, {
+      put: (_key, source) => orLeaveSource(source, () => Promise.reject(new StorageError('read-only'))),
+    });
+    expect(await copy()).toMatchObject({ failed: 1 });
+    expect(left).toBe(1);
   });
 
   it('leaves the source when the target breaks', async () => {
