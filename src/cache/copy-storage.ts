@@ -131,12 +131,17 @@ export async function copyStorage(
     }
   }
 
-  if (!dryRun) {
-    await platform.checkpoint?.('copy:begin');
+  /** Before anything is added, and afterwards: an instance that uses the target already may have noted it meanwhile. */
+  async function forgetTrust(step: string): Promise<void> {
+    if (dryRun) return;
+    await platform.checkpoint?.(step);
     await to.delete([TRUSTED_KEYS_KEY]);
   }
+
+  await forgetTrust('copy:begin');
   await copyAll((store) => store.list(NARS));
   await copyAll(besideNars);
+  await forgetTrust('copy:end');
   return report();
 }
 

@@ -316,6 +316,19 @@ describe('law 8: the copy is a binary cache at any time', () => {
     await expectCopied();
   });
 
+  it('and says of no narinfo that it was checked, although an instance that uses the target does so', async () => {
+    await fill(from);
+    const target = to;
+    to = withMethods(target, {
+      async put(key, source, options) {
+        await put(target, 'snowcap/trusted-keys', 'upstream.test-1:x\n');
+        return await target.put(key, source, options);
+      },
+    });
+    await copy();
+    expect(await target.head('snowcap/trusted-keys')).toBeNull();
+  });
+
   it('and takes a narinfo anew that was signed anew', async () => {
     const [one] = await fill(from);
     await copy();
