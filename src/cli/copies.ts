@@ -1,4 +1,5 @@
 import { stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import type { CopyIndexReport } from '../cache/copy-index.ts';
 import type { CopyStorageReport } from '../cache/copy-storage.ts';
 import type { AwsCredentials, Config } from '../config/config.ts';
@@ -22,7 +23,11 @@ export async function copyStorageBetween(
   flags: CopyFlags,
   context: CliContext,
 ): Promise<void> {
-  if (from.storage.kind === 'file') await requireThere(from.storage.path, 'storage');
+  if (from.storage.kind === 'file') {
+    await requireThere(from.storage.path, 'storage');
+    // Before a folder is made for the target in it.
+    if (to.storage.kind === 'file') requireApart(placeOf(from.storage), placeOf(to.storage));
+  }
   const { openStorage } = await import('../runtime/node/open-storage.ts');
   const { copyStorage } = await import('../cache/copy-storage.ts');
   const platform = await platformOf(from, context);
@@ -31,7 +36,7 @@ export async function copyStorageBetween(
   try {
     const target = await openStorage(withCredentials(to, 'TO', context), platform);
     try {
-      requireDifferent(source.description, target.description);
+      requireApart(source.description, target.description);
       const report = await copyStorage(source, target, {
         platform,
         storeDir: from.storeDir,
@@ -73,7 +78,7 @@ export async function copyDatabase({ from, to }: Ends, flags: CopyFlags, context
   try {
     const target = await openDatabase(to, platform);
     try {
-      requireDifferent(source.description, target.description);
+      requireApart(source.description, target.description);
       const report = await copyIndex(source, target, {
         platform,
         dryRun: flags.dryRun === true,
@@ -123,9 +128,23 @@ async function requireThere(path: string, what: string): Promise<void> {
   }
 }
 
-/** @throws UsageFailure */
-function requireDifferent(from: string, to: string): void {
+function placeOf({ path }: { readonly path: string }): string {
+  return `file:${resolve(path)}`;
+}
+
+/**
+ * What is copied into a part of its source is found there again, and copied again by each run, or in a large one for ever.
+ *
+ * @param from as `BlobStore.description`
+ * @throws UsageFailure
+ */
+function requireApart(from: string, to: string): void {
   if (from === to) throw new UsageFailure(`FROM and TO are the same, ${from}`);
+  const [outer = '', server] = from.startsWith('s3:') ? from.split(' at ') : [from];
+  const [inner = '', other] = to.startsWith('s3:') ? to.split(' at ') : [to];
+  if (server === other && inner.startsWith(`${outer}/`)) {
+    throw new UsageFailure(`TO, ${to}, is a part of FROM, ${from}: give a place outside of it`);
+  }
 }
 
 /** Keys that are for one of the two alone. @throws UsageFailure for half a pair */

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -21,6 +21,7 @@ beforeAll(async () => {
   });
   path = await pushed(snowcap, { name: 'one', seed: 1 });
   await snowcap.close();
+  await symlink(join(directory, 'storage'), join(directory, 'link'));
 });
 
 afterAll(() => rm(directory, { recursive: true }));
@@ -69,6 +70,14 @@ describe('snowcap migrate-storage', () => {
     ['d1:DB', 'sqlite:y.db', 'D1 is reached by Workers alone'],
     ['ftp:x', 'file:y', 'FROM: expected file:PATH'],
     ['file:storage', 'file:storage', 'FROM and TO are the same'],
+    ['file:storage', 'file:storage/in/it', 'storage/in/it, is a part of FROM'],
+    ['file:storage', 'file:link/in/it', 'storage/in/it, is a part of FROM'],
+    [
+      's3://cache?endpoint=http://localhost:9',
+      's3://cache/v2?endpoint=http://localhost:9',
+      'is a part of FROM',
+    ],
+    ['s3://cache/v1', 's3://cache/v1/old', 'is a part of FROM'],
     ['sqlite:x.db', 'postgres://user:hidden@host', 'TO: expected the name of a database'],
   ])('is called wrongly with %s and %s', async (from, to, message) => {
     await writeFile(place('x.db'), '');
