@@ -52,6 +52,9 @@ export async function copyStorageBetween(
       const left = report.vanished + report.wrong + report.failed;
       if (left > 0)
         throw new Failure(`${counted(left, 'object')} could not be copied: look at them, and run it again`);
+      if (report.objects === 0) {
+        throw new Failure(`There is nothing in ${source.description}: look whether it is the right place`);
+      }
       if (flags.dryRun !== true && flags.json !== true) {
         await write(
           context.stdout,

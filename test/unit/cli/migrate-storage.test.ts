@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -54,8 +54,22 @@ describe('snowcap migrate-storage', () => {
     expect(done.stderr).toContain('1 object could not be copied');
   });
 
+  it('says so where there is nothing to be copied, as with a mistake in a prefix', async () => {
+    await mkdir(place('empty'));
+    const { code, stdout, stderr } = await copy(`file:${place('empty')}`, `file:${place('new')}`);
+    expect({ code, stdout }).toEqual({
+      code: 1,
+      stdout: '0 objects looked at, 0 copied (0 B), 0 there already\n',
+    });
+    expect(stderr).toContain(`There is nothing in file:${place('empty')}`);
+  });
+
   it('copies an index once, and refuses a database with rows', async () => {
     const places = [`sqlite:${place('index.db')}`, `sqlite:${place('copy.db')}`];
+    const dry = await copy(...places, '--dry-run');
+    expect(dry).toMatchObject({ code: 0, stderr: '' });
+    expect(dry.stdout).toMatch(/^\d+ rows to be copied\n$/);
+    expect(await readdir(directory)).not.toContain('copy.db');
     const done = await copy(...places);
     expect(done).toMatchObject({ code: 0, stderr: '' });
     expect(done.stdout).toMatch(/^\d+ rows copied, \d+ compared; 1 NAR \(.*\) present\nAll is in sqlite:/);
