@@ -34,7 +34,9 @@ export async function copyStorageBetween(
   const progress = createProgress(context.stderr);
   const source = await openStorage(withCredentials(from, 'FROM', context), platform);
   try {
-    const target = await openStorage(withCredentials(to, 'TO', context), platform);
+    const target = (await isToBeMade(to.storage, flags))
+      ? (await import('../storage/memory.ts')).createMemoryStore()
+      : await openStorage(withCredentials(to, 'TO', context), platform);
     try {
       requireApart(source.description, target.description);
       const report = await copyStorage(source, target, {
@@ -45,10 +47,10 @@ export async function copyStorageBetween(
         concurrency: flags.concurrency,
         bytesPerSecond: flags.bandwidth ?? null,
         signal: untilInterrupted(),
-        onProgress: (report) => progress.show(storageText(report)),
+        onProgress: (report) => progress.show(storageText(report, flags)),
       });
       progress.end();
-      await write(context.stdout, flags.json === true ? json(report) : storageReport(report));
+      await write(context.stdout, flags.json === true ? json(report) : storageReport(report, flags));
       const left = report.vanished + report.wrong + report.failed;
       if (left > 0)
         throw new Failure(`${counted(left, 'object')} could not be copied: look at them, and run it again`);
@@ -79,17 +81,20 @@ export async function copyDatabase({ from, to }: Ends, flags: CopyFlags, context
   const progress = createProgress(context.stderr);
   const source = await openDatabase(from, platform);
   try {
-    const target = await openDatabase(to, platform);
+    const target = await openDatabase(
+      (await isToBeMade(to.database, flags)) ? { ...to, database: { kind: 'sqlite', path: ':memory:' } } : to,
+      platform,
+    );
     try {
       requireApart(source.description, target.description);
       const report = await copyIndex(source, target, {
         platform,
         dryRun: flags.dryRun === true,
         signal: untilInterrupted(),
-        onProgress: (report) => progress.show(indexText(report)),
+        onProgress: (report) => progress.show(indexText(report, flags)),
       });
       progress.end();
-      await write(context.stdout, flags.json === true ? json(report) : `${indexText(report)}\n`);
+      await write(context.stdout, flags.json === true ? json(report) : `${indexText(report, flags)}\n`);
       if (flags.dryRun !== true && flags.json !== true) {
         await write(
           context.stdout,
@@ -129,6 +134,18 @@ async function requireThere(path: string, what: string): Promise<void> {
   } catch (cause) {
     throw new Failure(`There is no ${what} at ${JSON.stringify(path)}`, { cause });
   }
+}
+
+/** Whether opening a target would make it, in a run that is to change nothing. */
+async function isToBeMade(
+  place: Config['storage'] | Config['database'],
+  { dryRun }: CopyFlags,
+): Promise<boolean> {
+  if (dryRun !== true || !('path' in place)) return false;
+  return await stat(place.path).then(
+    () => false,
+    () => true,
+  );
 }
 
 function placeOf({ path }: { readonly path: string }): string {
@@ -173,22 +190,30 @@ function json(report: unknown): string {
   return `${JSON.stringify(report, null, 2)}\n`;
 }
 
-function storageReport(report: CopyStorageReport): string {
+function storageReport(report: CopyStorageReport, flags: CopyFlags): string {
   const lines = report.issues.map(({ kind, key, reason }) => `${kind}  ${key}  ${reason}`);
   const more = report.vanished + report.wrong + report.failed - lines.length;
   if (more > 0) lines.push(`… and ${more} more`);
-  return `${[...lines, storageText(report)].join('\n')}\n`;
+  return `${[...lines, storageText(report, flags)].join('\n')}\n`;
 }
 
-function storageText({ objects, copied, same, bytes }: CopyStorageReport): string {
-  return `${counted(objects, 'object')} looked at, ${copied} copied (${formatBytes(bytes)}), ${same} there already`;
+function storageText({ objects, copied, same, bytes }: CopyStorageReport, flags: CopyFlags): string {
+  return (
+    `${counted(objects, 'object')} looked at, ${copied} ${copiedText(flags)} (${formatBytes(bytes)}), ` +
+    `${same} there already`
+  );
 }
 
-function indexText({ copied, compared, totals }: CopyIndexReport): string {
+function indexText({ copied, compared, totals }: CopyIndexReport, flags: CopyFlags): string {
   const rows = Object.values(copied).reduce((sum, count) => sum + count, 0);
+  if (flags.dryRun === true) return `${counted(rows, 'row')} ${copiedText(flags)}`;
   const stored =
     totals === null
       ? ''
       : `; ${counted(totals.presentNars, 'NAR')} (${formatBytes(totals.presentBytes)}) present`;
-  return `${counted(rows, 'row')} copied, ${compared} compared${stored}`;
+  return `${counted(rows, 'row')} ${copiedText(flags)}, ${compared} compared${stored}`;
+}
+
+function copiedText({ dryRun }: CopyFlags): string {
+  return dryRun === true ? 'to be copied' : 'copied';
 }

@@ -38,6 +38,9 @@ describe('snowcap migrate-storage', () => {
     const dry = await copy(...places, '--dry-run', '--json');
     expect(dry).toMatchObject({ code: 0, stderr: '' });
     expect(JSON.parse(dry.stdout)).toMatchObject({ objects: 2, copied: 2 });
+    const { stdout } = await copy(...places, '--dry-run');
+    expect(stdout).toMatch(/^2 objects looked at, 2 to be copied \(.*\), 0 there already\n$/);
+    expect(await readdir(directory)).not.toContain('other');
     const done = await copy(...places);
     expect(done).toMatchObject({ code: 0, stderr: '' });
     expect(done.stdout).toMatch(
