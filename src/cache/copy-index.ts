@@ -2,6 +2,7 @@ import type { Totals } from '../database/metadata-store.ts';
 import {
   type Cells,
   COPIED_TABLES,
+  DanglingRowError,
   keyOfRow,
   type RowKey,
   type TableName,
@@ -50,6 +51,9 @@ const COMPARED = 100;
 /** About so many characters go in one statement: servers take 16 MiB. */
 const MOST_CHARACTERS = 2 * 1024 * 1024;
 
+const MEANWHILE =
+  'something has written to one of them meanwhile. Stop what does, and begin again with an empty database';
+
 /** How far a copy has come, kept as JSON in the index that it makes. */
 interface CopyProgress {
   readonly from: string;
@@ -97,7 +101,7 @@ export async function copyIndex(
       if (options.dryRun !== true) {
         for (const some of inStatements(rows)) {
           await platform.checkpoint?.('copy:rows');
-          await to.rows.insert(table, some);
+          await insert(table, some);
         }
         await platform.checkpoint?.('copy:mark');
         await save(table, keyOfRow(table, end));
@@ -110,6 +114,19 @@ export async function copyIndex(
     }
   }
 
+  async function insert(table: TableName, rows: readonly Cells[]): Promise<void> {
+    try {
+      await to.rows.insert(table, rows);
+    } catch (cause) {
+      if (!(cause instanceof DanglingRowError)) throw cause;
+      // What it refers to came, or went, since the tables before this one were copied.
+      throw new CopyIndexError(
+        `${to.description} cannot take all rows of ${table} from ${from.description}: ${MEANWHILE}`,
+        { cause },
+      );
+    }
+  }
+
   async function compareTable(table: TableName): Promise<void> {
     const original = new RowReader(from.rows, table);
     const copy = new RowReader(to.rows, table);
@@ -119,8 +136,7 @@ export async function copyIndex(
       const difference = differenceOf(table, expected, found);
       if (difference !== null) {
         throw new CopyIndexError(
-          `${to.description} is not equal to ${from.description} in ${difference}: something ` +
-            'has written to one of them meanwhile. Stop what does, and begin again with an empty database',
+          `${to.description} is not equal to ${from.description} in ${difference}: ${MEANWHILE}`,
         );
       }
       if (expected.length === 0) return;
@@ -152,7 +168,7 @@ export async function copyIndex(
     if (JSON.stringify(counted) !== JSON.stringify(actual)) {
       throw new CopyIndexError(
         `${to.description} has ${counted.presentNars} NARs of ${counted.presentBytes} bytes, expected ` +
-          `${actual.presentNars} of ${actual.presentBytes}: something has written to one of them meanwhile`,
+          `${actual.presentNars} of ${actual.presentBytes}: ${MEANWHILE}`,
       );
     }
     await platform.checkpoint?.('copy:complete');

@@ -3,7 +3,7 @@ import { type Compile, type Compiled, type Statement, value } from './compile.ts
 import { MetadataError } from './metadata-store.ts';
 import { inOperation } from './operation.ts';
 import type { Row } from './rows.ts';
-import { type Cells, KEY_LENGTH, type TableName, type TableRows } from './table-rows.ts';
+import { type Cells, DanglingRowError, KEY_LENGTH, type TableName, type TableRows } from './table-rows.ts';
 
 /** What the dialects say differently. */
 export interface TableDialect {
@@ -11,6 +11,8 @@ export interface TableDialect {
   readonly tables: Readonly<Record<TableName, Table>>;
   /** Adds the rows of a JSON array of arrays under the name `rows`, but for those that are there. */
   insert(table: Table, columns: readonly Column[]): SQL;
+  /** Whether an error says that what a row refers to is not there. */
+  isDangling(error: unknown): boolean;
   /** For `settleIds`, of one table; absent where a database does it by itself. */
   readonly settle?: (table: Table) => SQL;
   run(statement: Statement): Promise<readonly Row[]>;
@@ -69,10 +71,16 @@ export function createTableRows(dialect: TableDialect): TableRows {
         return rows.map((row) => columns.map((column) => cellOf(row, column)));
       }),
 
-    insert: (name, rows) =>
-      inOperation(`Index operation insert ${name}`, async () => {
-        if (rows.length > 0) await dialect.run(statementsOf(name).insert({ rows: JSON.stringify(rows) }));
-      }),
+    async insert(name, rows) {
+      if (rows.length === 0) return;
+      const what = `Index operation insert ${name}`;
+      try {
+        await inOperation(what, () => dialect.run(statementsOf(name).insert({ rows: JSON.stringify(rows) })));
+      } catch (error) {
+        if (!(error instanceof Error) || !dialect.isDangling(error.cause)) throw error;
+        throw new DanglingRowError(`${what} failed: what a row refers to is not there`, { cause: error });
+      }
+    },
 
     settleIds: () =>
       inOperation('Index operation settleIds', async () => {

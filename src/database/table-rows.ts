@@ -1,3 +1,5 @@
+import { MetadataError } from './metadata-store.ts';
+
 /**
  * The rows of an index as they are, for copying it to another database: nothing is interpreted, ids included. Faults are
  * `MetadataError`s, and every method may be retried.
@@ -6,11 +8,20 @@ export interface TableRows {
   /** Rows by their keys, in ascending order after the one given. */
   list(table: TableName, after: RowKey | null, limit: number): Promise<readonly Cells[]>;
 
-  /** Adds rows; those whose key is there already are passed over. What they refer to must be there. One atomic statement. */
+  /**
+   * Adds rows; those whose key is there already are passed over. One atomic statement.
+   *
+   * @throws DanglingRowError where what they refer to is not there
+   */
   insert(table: TableName, rows: readonly Cells[]): Promise<void>;
 
   /** Rows that were added with their ids stand: new rows are to get ids beyond them. */
   settleIds(): Promise<void>;
+}
+
+/** A row refers to one that is not there. */
+export class DanglingRowError extends MetadataError {
+  override readonly name = 'DanglingRowError';
 }
 
 /**

@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm';
 import { value } from '../compile.ts';
 import { createTableRows, isWhole, namesOf } from '../table-pages.ts';
+import { codeOf } from '../retry.ts';
 import type { TableRows } from '../table-rows.ts';
 import { compile } from './compile.ts';
 import type { MysqlExecutor } from './executor.ts';
@@ -26,6 +27,7 @@ export function mysqlTableRows({ run }: Pick<MysqlExecutor, 'run'>): TableRows {
           from json_table(${value('rows')}, '$[*]' columns (${sql.join(read, sql`, `)})) as item
         on duplicate key update ${same}`;
     },
+    isDangling: (error) => codeOf(error) === 'ER_NO_REFERENCED_ROW_2',
     run: (statement) => run(statement),
   });
 }

@@ -2,6 +2,7 @@ import { PgDialect } from 'drizzle-orm/pg-core';
 import { getTableName, sql } from 'drizzle-orm';
 import { compilerOf, value } from '../compile.ts';
 import { createTableRows, isWhole, namesOf } from '../table-pages.ts';
+import { codeOf } from '../retry.ts';
 import type { TableRows } from '../table-rows.ts';
 import type { PostgresExecutor } from './executor.ts';
 import * as tables from './schema.ts';
@@ -24,6 +25,7 @@ export function postgresTableRows({ execute }: Pick<PostgresExecutor, 'execute'>
       return sql`select setval(pg_get_serial_sequence(${name}, 'id'), coalesce(max(id), 1), max(id) is not null)
         from ${table}`;
     },
+    isDangling: (error) => codeOf(error) === '23503',
     run: execute,
   });
 }

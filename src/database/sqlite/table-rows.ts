@@ -6,6 +6,9 @@ import { compile } from './compile.ts';
 import type { SqliteExecutor } from './executor.ts';
 import * as tables from './schema.ts';
 
+/** SQLITE_CONSTRAINT_FOREIGNKEY (https://sqlite.org/rescode.html). */
+const FOREIGN_KEY = 787;
+
 /** The rows of an index in SQLite; new ids are beyond those that are there by themselves. */
 export function sqliteTableRows({ execute }: Pick<SqliteExecutor, 'execute'>): TableRows {
   return createTableRows({
@@ -17,6 +20,7 @@ export function sqliteTableRows({ execute }: Pick<SqliteExecutor, 'execute'>): T
       return sql`insert into ${table} (${namesOf(columns)})
         select ${sql.join(cells, sql`, `)} from json_each(${value('rows')}) where true on conflict do nothing`;
     },
+    isDangling: (error) => error instanceof Error && 'errcode' in error && error.errcode === FOREIGN_KEY,
     run: execute,
   });
 }

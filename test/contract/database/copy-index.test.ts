@@ -137,6 +137,26 @@ describe.skipIf(missing !== null)(
         .map(([to, target]) => ({ from, to, source, target })),
     );
 
+    it.each(pairs.filter(({ from }) => from === 'SQLite'))(
+      'to $to, and says so where a path came meanwhile, whose node was not copied',
+      async ({ source, target }) => {
+        const from = await source();
+        const to = await target();
+        await fill(from);
+        let late: Promise<unknown> = Promise.resolve();
+        let pages = 0;
+        const onProgress = (): void => {
+          pages += 1;
+          // The nodes are copied.
+          if (pages === 2) late = store(from, 70);
+        };
+        const copied = copy(from, to, { onProgress });
+        await expect(copied).rejects.toThrow(CopyIndexError);
+        await expect(copied).rejects.toThrow(/cannot take all rows of paths .* empty database$/);
+        await late;
+      },
+    );
+
     it.each(pairs)('from $from to $to, with all that it holds', async ({ source, target }) => {
       const from = await source();
       const to = await target();
