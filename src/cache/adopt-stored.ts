@@ -1,7 +1,7 @@
 import { BannedPathError, type Justification, type PathWithNar } from '../database/metadata-store.ts';
 import { type Compression, isCompression } from '../nar/decompress.ts';
 import { FormatError } from '../nix/format-error.ts';
-import { fingerprint, NAR_INFO_SIZE_LIMIT, type NarInfo, parseNarInfo } from '../nix/nar-info.ts';
+import { fingerprint, type NarInfo, parseNarInfo } from '../nix/nar-info.ts';
 import { formatPublicKey, keyNameOf, verifySignature } from '../nix/signing-key.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import { type BlobInfo, isKey } from '../storage/blob-store.ts';
@@ -10,7 +10,7 @@ import { render } from './render.ts';
 import type { CacheServices } from './services.ts';
 import { withOwnSignatures } from './sign.ts';
 import { storeNarInfoOfPresent } from './store-nar-info.ts';
-import { sameBytes, storedBytes } from './stored-bytes.ts';
+import { sameBytes, storedNarInfo } from './stored-bytes.ts';
 import { judge } from './trust.ts';
 
 /** What became of a narinfo of the bucket. */
@@ -59,7 +59,7 @@ export async function judgeStored(
   options: AdoptOptions,
 ): Promise<Fit | Exclude<Adopted, { readonly kind: 'adopted' | 'known' }>> {
   const { storage, metadata } = services;
-  const bytes = await storedBytes(storage, `${hash}.narinfo`, NAR_INFO_SIZE_LIMIT * 4);
+  const bytes = await storedNarInfo(storage, hash);
   if (bytes === null) return { kind: 'gone' };
   const read = readNarInfo(services, hash, new TextDecoder().decode(bytes));
   if (typeof read === 'string') return refused(read);

@@ -4,10 +4,9 @@ import { render } from './render.ts';
 import type { CacheServices } from './services.ts';
 import { withOwnSignatures } from './sign.ts';
 import { storeNarInfoOfPresent } from './store-nar-info.ts';
-import { sameBytes, storedBytes } from './stored-bytes.ts';
+import { sameBytes, storedNarInfo } from './stored-bytes.ts';
 import { isStillJustified, unsignedUpstreamsOf } from './trust.ts';
 import { createTurns } from './turns.ts';
-import { NAR_INFO_SIZE_LIMIT } from '../nix/nar-info.ts';
 import { keyNameOf } from '../nix/signing-key.ts';
 
 export interface ResignOptions {
@@ -109,8 +108,7 @@ export async function resign(services: CacheServices, options: ResignOptions = {
   async function bringNarInfo(known: PathWithNar): Promise<boolean> {
     const { storage } = services;
     if (known.nar.state !== 'present') return false;
-    const key = `${known.path.hash}.narinfo`;
-    const stored = await storedBytes(storage, key, NAR_INFO_SIZE_LIMIT * 4);
+    const stored = await storedNarInfo(storage, known.path.hash);
     if (sameBytes(stored, render(known).bytes)) return false;
     if (stored === null && (await storage.head(known.nar.key)) === null) return false;
     if (!dryRun) {

@@ -1,5 +1,6 @@
+import { NAR_INFO_SIZE_LIMIT } from '../nix/nar-info.ts';
 import type { BlobBody, BlobStore } from '../storage/blob-store.ts';
-import { type ByteStream, collect, streamOf } from '../stream/byte-stream.ts';
+import { BodyTooLargeError, type ByteStream, collect, streamOf } from '../stream/byte-stream.ts';
 
 /**
  * A small stored object as bytes; null where there is none.
@@ -16,6 +17,28 @@ export async function storedBytes(
   const blob = await storage.get(key);
   if (blob === null || blob.kind === 'unsatisfiable') return null;
   return blob.body.kind === 'bytes' ? blob.body.bytes : await collect(blob.body.stream, limit, key);
+}
+
+/** More bytes than any narinfo has: of its characters each may take four. */
+const MOST_NAR_INFO_BYTES = NAR_INFO_SIZE_LIMIT * 4;
+
+/**
+ * The narinfo of a path in the bucket; null where there is none. What is too large for one is given as no bytes: it is
+ * none either, and must not hold up who goes through all of them.
+ *
+ * @param hash hash part of the store path
+ * @throws StorageError
+ */
+export async function storedNarInfo(
+  storage: Pick<BlobStore, 'get'>,
+  hash: string,
+): Promise<Uint8Array | null> {
+  try {
+    return await storedBytes(storage, `${hash}.narinfo`, MOST_NAR_INFO_BYTES);
+  } catch (error) {
+    if (error instanceof BodyTooLargeError) return new Uint8Array();
+    throw error;
+  }
 }
 
 /** Whether both are the same bytes; nothing is the same as nothing alone. */

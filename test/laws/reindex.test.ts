@@ -150,10 +150,12 @@ describe('law 6: an index that was lost is rebuilt from the bucket', () => {
     await put(short.url, short.body.subarray(1));
     await put(`${'0'.repeat(32)}.narinfo`, Buffer.from('no narinfo'));
     await put(`${'1'.repeat(32)}.narinfo`, Buffer.from(signed.narInfo));
+    // Larger than any narinfo.
+    await put(`${'2'.repeat(32)}.narinfo`, Buffer.alloc(4 * 2 ** 20 + 1, 'x\n'));
 
     await loseIndex();
     const report = await rebuilt();
-    expect(report).toMatchObject({ narInfos: 7, adopted: 1, refused: 4, withoutNar: 2 });
+    expect(report).toMatchObject({ narInfos: 8, adopted: 1, refused: 5, withoutNar: 2 });
     const reasons = new Map(report.reasons);
     expect(reasons.get(unsigned.hash)).toContain('no signature');
     expect(reasons.get(stranger.hash)).toContain('no valid signature by a trusted key');
@@ -161,6 +163,7 @@ describe('law 6: an index that was lost is rebuilt from the bucket', () => {
     expect(reasons.get(short.hash)).toContain(`has ${short.body.length - 1} bytes`);
     expect(reasons.get('0'.repeat(32))).toContain('is no narinfo');
     expect(reasons.get('1'.repeat(32))).toContain('is of another path');
+    expect(reasons.get('2'.repeat(32))).toContain('is no narinfo');
     expect(await isServed(bare, signed)).toBe(true);
     await bare.settled();
     // Our signature stands beside the other in the bucket too.

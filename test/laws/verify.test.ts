@@ -53,6 +53,8 @@ const DAMAGES: readonly Damage[] = [
   ['wrong content', ({ url, body }) => put(url, Buffer.from(body).fill(7, 500, 508)), true],
   ['narinfo missing', ({ hash }) => remove(`${hash}.narinfo`)],
   ['narinfo differs', ({ hash, narInfo }) => put(`${hash}.narinfo`, Buffer.from(narInfo))],
+  // Larger than any narinfo.
+  ['narinfo differs', ({ hash }) => put(`${hash}.narinfo`, Buffer.alloc(4 * 2 ** 20 + 1, 'x\n'))],
   [
     'NAR not in the index',
     async ({ url }) => {

@@ -1,14 +1,13 @@
 import { ALL_PATHS_OF_NAR, type NarRecord, type NarWithPaths } from '../../database/metadata-store.ts';
 import { isCompression } from '../../nar/decompress.ts';
 import { createSha256 } from '../../nar/sha256.ts';
-import { NAR_INFO_SIZE_LIMIT } from '../../nix/nar-info.ts';
 import type { BlobInfo } from '../../storage/blob-store.ts';
 import { type ByteStream, leave } from '../../stream/byte-stream.ts';
 import { hashing, judgeBody, type Verdict } from '../fill/verdict.ts';
 import { noteMissingBody } from '../fill/missing-body.ts';
 import { render } from '../render.ts';
 import { storeNarInfoOfPresent } from '../store-nar-info.ts';
-import { sameBytes, storedBytes, streamOfBody } from '../stored-bytes.ts';
+import { sameBytes, storedNarInfo, streamOfBody } from '../stored-bytes.ts';
 import { isStillJustified, judge, unsignedUpstreamsOf } from '../trust.ts';
 import { createWorkLocks } from '../work-lock.ts';
 import { found, type VerifyContext } from './context.ts';
@@ -92,13 +91,13 @@ async function verifyNarInfos(context: VerifyContext, { nar, paths }: NarWithPat
   for (const path of paths) {
     const key = `${path.hash}.narinfo`;
     const known = { path, nar };
-    const stored = await storedBytes(services.storage, key, NAR_INFO_SIZE_LIMIT * 4);
+    const stored = await storedNarInfo(services.storage, path.hash);
     const justified = isStillJustified(path, services.trustedKeys, unsigned);
     const expected = justified ? render(known).bytes : null;
     if (sameBytes(stored, expected)) continue;
     // Row and object are not read in one instant: what changed meanwhile is no fault.
     const now = await services.metadata.getPath(path.hash);
-    const again = await storedBytes(services.storage, key, NAR_INFO_SIZE_LIMIT * 4);
+    const again = await storedNarInfo(services.storage, path.hash);
     const changed =
       now === null ||
       now.path.revision !== path.revision ||
