@@ -2,7 +2,7 @@
 
 /** Set while the index is rebuilt from the bucket or copied from another: nothing is evicted then. */
 export const REBUILDING_MARK = 'rebuilding';
-/** The last narinfo that a rebuild is done with. */
+/** Where a rebuild goes on. */
 export const REINDEX_MARK = 'reindex';
 /** Where a verification goes on. */
 export const VERIFY_MARK = 'verify';

@@ -1,6 +1,7 @@
 import { adoptStored, confirmUpstream } from './adopt-stored.ts';
 import { createBucketTrust, createBucketTrustMemory } from './bucket-trust.ts';
 import { REBUILDING_MARK, REINDEX_MARK } from './marks.ts';
+import { formatPublicKey } from '../nix/signing-key.ts';
 import { banMirrors, pinMirrors } from './mirrors.ts';
 import { rootKeys } from './root-keys.ts';
 import type { CacheServices } from './services.ts';
@@ -37,22 +38,53 @@ export interface ReindexReport {
   readonly reasons: readonly (readonly [hash: string, reason: string])[];
 }
 
+/** Kept as JSON. */
+interface Watermark {
+  /** What the run was told and trusts: with anything else, what was refused before might be taken. */
+  readonly of: string;
+  /** The last narinfo that it is done with. */
+  readonly after: string;
+  readonly counts: Counts;
+}
+
+type Counts = Omit<ReindexReport, 'pins' | 'bans' | 'reasons'>;
+
+const NOTHING: Counts = {
+  narInfos: 0,
+  adopted: 0,
+  known: 0,
+  refused: 0,
+  withoutNar: 0,
+  confirmed: 0,
+  bytes: 0,
+};
 const PAGE = 200;
 const MOST_REASONS = 100;
 
 /**
  * Rebuilds the index from the bucket: bans first, so that nothing banned comes back, then every narinfo whose NAR is
  * there, then pins. Done over an index that has paths already, it adds what is missing. Resumes where a run before it
- * ended; until it is complete, nothing is evicted (`REBUILDING_MARK`).
+ * ended that had the same bucket, options and keys, with what that had counted; until it is complete, nothing is evicted
+ * (`REBUILDING_MARK`).
  *
  * @throws what the storage and the index throw, and the signal's reason; a later run goes on from there
  */
 export async function reindex(services: CacheServices, options: ReindexOptions = {}): Promise<ReindexReport> {
   const { storage, upkeep, platform } = services;
   const { allowUnsigned = false, confirm = true, concurrency = 16, signal, onProgress } = options;
-  const counts = { narInfos: 0, adopted: 0, known: 0, refused: 0, withoutNar: 0, confirmed: 0, bytes: 0 };
   const mirrored = { pins: 0, bans: 0 };
   const reasons: (readonly [string, string])[] = [];
+  const of = JSON.stringify({
+    storage: storage.description,
+    allowUnsigned,
+    confirm,
+    keys: [
+      ...services.trustedKeys.keys(),
+      ...services.signers.map(({ publicKey }) => formatPublicKey(publicKey)),
+    ],
+  });
+  const begin = options.restart === true ? null : readWatermark(await upkeep.getMark(REINDEX_MARK), of);
+  const counts = { ...(begin?.counts ?? NOTHING) };
   const report = (): ReindexReport => ({ ...counts, ...mirrored, reasons: [...reasons] });
   const note = (hash: string, reason: string): void => {
     if (reasons.length < MOST_REASONS) reasons.push([hash, reason]);
@@ -97,13 +129,15 @@ export async function reindex(services: CacheServices, options: ReindexOptions =
   async function adoptPage(page: readonly string[]): Promise<void> {
     await Promise.all(page.map((hash) => turns.take(() => adopt(hash))));
     const last = page.at(-1);
-    if (last !== undefined) await upkeep.setMark(REINDEX_MARK, `${last}${SUFFIX}`);
+    if (last !== undefined) {
+      const mark: Watermark = { of, after: `${last}${SUFFIX}`, counts };
+      await upkeep.setMark(REINDEX_MARK, JSON.stringify(mark));
+    }
     onProgress?.(report());
   }
 
-  const watermark = options.restart === true ? null : await upkeep.getMark(REINDEX_MARK);
   let page: string[] = [];
-  for await (const { key } of rootKeys(storage, watermark ?? undefined)) {
+  for await (const { key } of rootKeys(storage, begin?.after)) {
     if (!key.endsWith(SUFFIX)) continue;
     page.push(key.slice(0, -SUFFIX.length));
     if (page.length < PAGE) continue;
@@ -125,3 +159,26 @@ export async function reindex(services: CacheServices, options: ReindexOptions =
 }
 
 const SUFFIX = '.narinfo';
+
+/** Null where there is none, or where it is of another kind of run. */
+function readWatermark(text: string | null, of: string): Watermark | null {
+  let mark: unknown;
+  try {
+    mark = JSON.parse(text ?? 'null');
+  } catch {
+    return null;
+  }
+  return isWatermark(mark) && mark.of === of ? mark : null;
+}
+
+function isWatermark(mark: unknown): mark is Watermark {
+  if (typeof mark !== 'object' || mark === null) return false;
+  const counts: unknown = Reflect.get(mark, 'counts');
+  return (
+    typeof Reflect.get(mark, 'of') === 'string' &&
+    typeof Reflect.get(mark, 'after') === 'string' &&
+    typeof counts === 'object' &&
+    counts !== null &&
+    Object.keys(NOTHING).every((name) => typeof Reflect.get(counts, name) === 'number')
+  );
+}

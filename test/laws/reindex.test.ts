@@ -126,9 +126,31 @@ describe('law 6: an index that was lost is rebuilt from the bucket', () => {
     expect(pages).toEqual([200]);
     expect(await bare.services.upkeep.countPaths()).toBe(200);
     expect(await bare.cache.evict()).toMatchObject({ outcome: 'rebuilding' });
-    expect(await rebuilt({ confirm: false })).toMatchObject({ narInfos: 250 });
+    expect(await rebuilt({ confirm: false })).toMatchObject({ narInfos: 450, adopted: 1, known: 449 });
     expect(await bare.services.upkeep.countPaths()).toBe(450);
     expect((await bare.cache.evict()).outcome).not.toBe('rebuilding');
+  });
+
+  it('forgets nothing of an interrupted run that was refused, and takes it where that is told now', async () => {
+    await start();
+    const { storage } = snowcap.services;
+    const unsigned = await signedPath({ name: 'unsigned', seed: 2, key: null });
+    await storage.put(unsigned.url, { kind: 'bytes', bytes: unsigned.body });
+    await storage.put(`${unsigned.hash}.narinfo`, { kind: 'bytes', bytes: Buffer.from(unsigned.narInfo) });
+    for (let nth = 0; nth < 220; nth += 1) {
+      const key = `${String(nth).padStart(32, 'z')}.narinfo`;
+      await storage.put(key, { kind: 'bytes', bytes: Buffer.from('no narinfo') });
+    }
+    await loseIndex();
+    const interrupted = async (): Promise<void> => {
+      const stop = new AbortController();
+      const run = rebuilt({ signal: stop.signal, onProgress: () => stop.abort(new Error('enough')) });
+      await expect(run).rejects.toThrow('enough');
+    };
+    await interrupted();
+    expect(await rebuilt()).toMatchObject({ narInfos: 221, refused: 221 });
+    await interrupted();
+    expect(await rebuilt({ allowUnsigned: true })).toMatchObject({ narInfos: 221, refused: 220, adopted: 1 });
   });
 
   it('takes over what is signed by a trusted key, and nothing that is not, nor without its NAR', async () => {
