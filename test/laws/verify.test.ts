@@ -3,10 +3,11 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { FindingKind, VerifyReport } from '../../src/cache/verify/report.ts';
 import { verifyCache, type VerifyOptions } from '../../src/cache/verify/verify.ts';
+import { StorageError } from '../../src/storage/blob-store.ts';
 import { formatPublicKey, generateSecretKey } from '../../src/nix/signing-key.ts';
 import { baseName, fetchAgain, fetched, objectsOf, pushed, stateOf } from '../support/evictable.ts';
 import { type FaultServer, startFaultServer } from '../support/fault-server.ts';
-import { shiftedClock } from '../support/replaced.ts';
+import { shiftedClock, withMethods } from '../support/replaced.ts';
 import { type SignedPath, signedPath, upstreamPublicKey } from '../support/signed-path.ts';
 import { startTestCache, type TestCache, type TestCacheOptions } from '../support/test-cache.ts';
 
@@ -254,6 +255,38 @@ describe('a verification', () => {
     await verify({ repair: true, removeUntrusted: true });
     expect((await objectsOf(snowcap)).nars).toEqual([late.url]);
     expect((await objectsOf(snowcap)).narInfos).toEqual([late.hash]);
+  });
+
+  it('tells of what cannot be read, looks at the rest, and gives up where nothing can be', async () => {
+    const one = await fetched(snowcap, upstream, { name: 'one', seed: 1 });
+    const two = await fetched(snowcap, upstream, { name: 'two', seed: 2 });
+    await snowcap.settled();
+    const unknown = await pushed(snowcap, { name: 'unknown', seed: 3 });
+    await snowcap.services.upkeep.removePath(unknown.hash);
+    const generation = (await snowcap.services.metadata.getNar(unknown.url))?.nar.generation ?? 0;
+    await snowcap.services.metadata.markAbsent(unknown.url, generation);
+    await remove(`${two.hash}.narinfo`);
+    clock.advance(2 * DAY_MS);
+    let isBroken = (key: string): boolean => key === one.url || key === `${unknown.hash}.narinfo`;
+    const { storage } = snowcap.services;
+    const services = {
+      ...snowcap.services,
+      storage: withMethods(storage, {
+        get: (key, options) =>
+          isBroken(key) ? Promise.reject(new StorageError(`Cannot read ${key}`)) : storage.get(key, options),
+      }),
+    };
+    const report = await verifyCache(services, { content: true, repair: true });
+    expect(report).toMatchObject({ finished: true, remaining: 3 });
+    // What the narinfo that cannot be read names is left too.
+    expect(report.found).toEqual({ unreadable: 2, 'narinfo missing': 1, 'unclaimed NAR': 1 });
+    expect(report.findings.find(({ about }) => about === one.url)?.detail).toBe(`Cannot read ${one.url}`);
+    for (const { url } of [one, two, unknown]) expect(await storage.head(url)).not.toBeNull();
+
+    for (let seed = 4; seed < 14; seed += 1) await fetched(snowcap, upstream, { name: `more-${seed}`, seed });
+    await snowcap.settled();
+    isBroken = () => true;
+    await expect(verifyCache(services, { content: true })).rejects.toThrow(StorageError);
   });
 
   it('forgets no path whose key is not trusted just now, whatever it repairs', async () => {

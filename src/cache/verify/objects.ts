@@ -1,9 +1,9 @@
-import type { NarRecord } from '../../database/metadata-store.ts';
+import type { NarRecord, PathWithNar } from '../../database/metadata-store.ts';
 import { isStorePathHash } from '../../nix/store-path.ts';
 import type { BlobInfo } from '../../storage/blob-store.ts';
 import { type AdoptOptions, adoptStored, judgeStored } from '../adopt-stored.ts';
 import { parseDerivedKey, parseFileHashKey } from '../nar-key.ts';
-import { found, type VerifyContext } from './context.ts';
+import { found, looking, type VerifyContext } from './context.ts';
 
 const NAR_INFO = '.narinfo';
 const LISTING = '.ls';
@@ -30,23 +30,32 @@ export async function verifyRootObjects(
   const known = new Map((await services.upkeep.findPaths(hashes)).map((each) => [each.path.hash, each]));
   await Promise.all(
     page.map((blob) =>
-      turns.take(async () => {
+      turns.take(() => {
         const hash = hashOf(blob.key);
-        if (hash === null) return await verifyOther(context, blob.key);
-        const path = known.get(hash);
-        if (blob.key.endsWith(LISTING)) {
-          if (path === undefined && blob.modifiedAt < context.olderThan)
-            await staleListing(context, blob, hash);
-          return;
-        }
-        if (path === undefined) return await verifyUnknownNarInfo(context, blob, hash, adopting);
-        // Present ones are compared with their rows.
-        if (path.nar.state !== 'present' && path.nar.state !== 'evicting') {
-          await verifyWithoutNar(context, blob, hash);
-        }
+        const path = hash === null ? undefined : known.get(hash);
+        return looking(context, blob.key, () => verifyRootObject(context, blob, hash, path, adopting));
       }),
     ),
   );
+}
+
+async function verifyRootObject(
+  context: VerifyContext,
+  blob: BlobInfo,
+  hash: string | null,
+  path: PathWithNar | undefined,
+  adopting: AdoptOptions,
+): Promise<void> {
+  if (hash === null) return await verifyOther(context, blob.key);
+  if (blob.key.endsWith(LISTING)) {
+    if (path === undefined && blob.modifiedAt < context.olderThan) await staleListing(context, blob, hash);
+    return;
+  }
+  if (path === undefined) return await verifyUnknownNarInfo(context, blob, hash, adopting);
+  // Present ones are compared with their rows.
+  if (path.nar.state !== 'present' && path.nar.state !== 'evicting') {
+    await verifyWithoutNar(context, blob, hash);
+  }
 }
 
 async function verifyOther(context: VerifyContext, key: string): Promise<void> {
@@ -84,7 +93,11 @@ async function verifyUnknownNarInfo(
   const { services } = context;
   if ((await services.metadata.getPath(hash)) !== null) return;
   const isOld = blob.modifiedAt < context.olderThan;
-  const judged = await judgeStored(services, hash, adopting);
+  const judged = await judgeStored(services, hash, adopting).catch((error: unknown) => {
+    // One that cannot be read may name a body too.
+    context.leave();
+    throw error;
+  });
   switch (judged.kind) {
     case 'fit':
       if (isOld || context.repair) {
@@ -129,7 +142,9 @@ export async function verifyNarObjects(context: VerifyContext, page: readonly Bl
   const keys = page.map(({ key }) => key);
   const known = new Map((await services.upkeep.findNars(keys)).map((nar) => [nar.key, nar]));
   await Promise.all(
-    page.map((blob) => turns.take(() => verifyNarObject(context, blob, known.get(blob.key)))),
+    page.map((blob) =>
+      turns.take(() => looking(context, blob.key, () => verifyNarObject(context, blob, known.get(blob.key)))),
+    ),
   );
 }
 

@@ -6,6 +6,8 @@ export type FindingKind =
   | 'wrong size'
   /** The stored body is not what is signed. */
   | 'wrong content'
+  /** The storage has it, and cannot read it. */
+  | 'unreadable'
   /** The stored body cannot be decoded here: nobody can tell. No fault by itself. */
   | 'unverifiable'
   /** A whole body that the index does not have as present. */

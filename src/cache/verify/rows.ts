@@ -10,13 +10,18 @@ import { storeNarInfoOfPresent } from '../store-nar-info.ts';
 import { sameBytes, storedNarInfo, streamOfBody } from '../stored-bytes.ts';
 import { isStillJustified, judge, unsignedUpstreamsOf } from '../trust.ts';
 import { createWorkLocks } from '../work-lock.ts';
-import { found, type VerifyContext } from './context.ts';
+import { found, looking, type VerifyContext } from './context.ts';
 
 const noop = (): void => undefined;
 
 /** Compares a row of the index with storage, and its narinfos with the bucket's; with `content`, reads the body too. */
 export async function verifyRow(context: VerifyContext, nar: NarRecord): Promise<void> {
   context.findings.checked.nars += 1;
+  const look = (): Promise<void> => verifyStateOf(context, nar);
+  await looking(context, nar.key, look, () => isUnchanged(context, nar));
+}
+
+async function verifyStateOf(context: VerifyContext, nar: NarRecord): Promise<void> {
   switch (nar.state) {
     case 'present':
       return await verifyPresent(context, nar);

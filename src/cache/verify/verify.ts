@@ -86,6 +86,7 @@ export async function verifyCache(
     leave() {
       left += 1;
     },
+    faults: 0,
     turns: createTurns(concurrency),
     lockTurn: createTurns(1),
     pace: createPace(platform.clock, options.bytesPerSecond ?? null, signal),
@@ -96,7 +97,8 @@ export async function verifyCache(
   /** After a page: what is done is done. @returns whether there is to be another */
   async function passed(phase: Phase, after: string): Promise<boolean> {
     const mark: Watermark = { phase, after, repair, content, left, ...findings.sums() };
-    await upkeep.setMark(VERIFY_MARK, JSON.stringify(mark));
+    // If all of the storage is at fault by now, what was found last is no finding: the next run looks again.
+    if (context.faults === 0) await upkeep.setMark(VERIFY_MARK, JSON.stringify(mark));
     options.onProgress?.(reportOf(false), phase);
     return signal?.aborted !== true;
   }
