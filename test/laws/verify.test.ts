@@ -234,7 +234,14 @@ describe('a verification', () => {
     clock.advance(2 * DAY_MS);
     // An earlier repair was ended when it was done with the narinfos.
     const sums = { checked: {}, found: {}, remaining: 0 };
-    const mark = { phase: 'bodies', after: 'nar/', repair: true, content: false, left: 0, ...sums };
+    const kind = {
+      storage: 'memory:',
+      repair: true,
+      content: false,
+      removeUntrusted: false,
+      graceMs: DAY_MS,
+    };
+    const mark = { phase: 'bodies', after: 'nar/', ...kind, left: 0, ofRows: sums, ...sums };
     await snowcap.services.upkeep.setMark('verify', JSON.stringify(mark));
     await put(`${late.hash}.narinfo`, Buffer.from(late.narInfo));
 
@@ -405,6 +412,42 @@ describe('a verification', () => {
     expect(await verify()).toMatchObject({ found: {} });
     await snowcap.services.upkeep.setMark('verify', 'no JSON');
     expect(await verify()).toMatchObject({ finished: true, found: {} });
+  });
+
+  it('goes on only with the same flags over the same storage, and counts no fault twice', async () => {
+    for (let nth = 0; nth < 201; nth += 1) await pushed(snowcap, { name: `n-${nth}`, seed: nth, size: 50 });
+    const heads = async (options: VerifyOptions, services = snowcap.services): Promise<number> => {
+      const before = snowcap.operations['storage.head'] ?? 0;
+      expect(await verifyCache(services, options)).toMatchObject({ finished: true, remaining: 0 });
+      return (snowcap.operations['storage.head'] ?? 0) - before;
+    };
+    const interrupt = async (phase: string, options: VerifyOptions = {}): Promise<void> => {
+      const stop = new AbortController();
+      const onProgress: VerifyOptions['onProgress'] = (_, at) => {
+        if (at === phase) stop.abort();
+      };
+      await verify({ ...options, signal: stop.signal, onProgress });
+    };
+    await interrupt('rows');
+    expect(await heads({})).toBeLessThan(100);
+    const moved = withMethods(snowcap.services.storage, { description: 'file:/another' });
+    for (const [options, services] of [
+      [{ graceMs: 0 }],
+      [{ removeUntrusted: true }],
+      [{}, { ...snowcap.services, storage: moved }],
+    ] as const) {
+      await interrupt('rows');
+      expect(await heads(options, services)).toBeGreaterThan(200);
+    }
+
+    const foreign = await signedPath({ name: 'foreign', seed: 6, key: await generateSecretKey('other-1') });
+    await put(`${foreign.hash}.narinfo`, Buffer.from(foreign.narInfo));
+    clock.advance(2 * DAY_MS);
+    await interrupt('bodies', { repair: true });
+    expect(await verify({ repair: true })).toMatchObject({
+      remaining: 1,
+      checked: { nars: 201, objects: 406 },
+    });
   });
 
   it('ends unfinished, with its report, where it is interrupted in the middle of a page', async () => {

@@ -35,14 +35,24 @@ export interface VerifyOptions {
 const PHASES = ['rows', 'narinfos', 'bodies', 'references', 'totals'] as const;
 export type Phase = (typeof PHASES)[number];
 
+/** What a run must have in common with one that it continues. */
+interface Kind {
+  /** As `BlobStore.description`: an index that was moved has the mark of another one. */
+  readonly storage: string;
+  readonly repair: boolean;
+  readonly content: boolean;
+  readonly removeUntrusted: boolean;
+  readonly graceMs: number;
+}
+
 /** Kept as JSON. */
-interface Watermark extends FoundBefore {
+interface Watermark extends FoundBefore, Kind {
   readonly phase: Phase;
   /** An id or a key; null: from the start of the phase. */
   readonly after: string | null;
-  readonly repair: boolean;
-  readonly content: boolean;
   readonly left: number;
+  /** What was found when all rows were looked at. */
+  readonly ofRows: FoundBefore;
 }
 
 const PAGE = 200;
@@ -61,9 +71,16 @@ export async function verifyCache(
 ): Promise<VerifyReport> {
   const { repair = false, content = false, graceMs = DAY_MS, concurrency = 8, signal } = options;
   const { storage, upkeep, platform } = services;
-  const begin =
-    options.restart === true ? null : readWatermark(await upkeep.getMark(VERIFY_MARK), repair, content);
+  const kind: Kind = {
+    storage: storage.description,
+    repair,
+    content,
+    removeUntrusted: options.removeUntrusted === true,
+    graceMs,
+  };
+  const begin = options.restart === true ? null : readWatermark(await upkeep.getMark(VERIFY_MARK), kind);
   const findings = new Findings(begin);
+  let ofRows = begin?.ofRows ?? findings.sums();
   let left = begin?.left ?? 0;
   const now = platform.clock.now();
   const nobody = { exists: false, add: () => undefined };
@@ -79,7 +96,7 @@ export async function verifyCache(
     repair,
     content,
     olderThan: now - graceMs,
-    removeUntrusted: options.removeUntrusted === true,
+    removeUntrusted: kind.removeUntrusted,
     get left() {
       return left;
     },
@@ -96,7 +113,8 @@ export async function verifyCache(
 
   /** After a page: what is done is done. @returns whether there is to be another */
   async function passed(phase: Phase, after: string): Promise<boolean> {
-    const mark: Watermark = { phase, after, repair, content, left, ...findings.sums() };
+    if (phase === 'rows') ofRows = findings.sums();
+    const mark: Watermark = { phase, after, ...kind, left, ofRows, ...findings.sums() };
     // If all of the storage is at fault by now, what was found last is no finding: the next run looks again.
     if (context.faults === 0) await upkeep.setMark(VERIFY_MARK, JSON.stringify(mark));
     options.onProgress?.(reportOf(false), phase);
@@ -206,15 +224,17 @@ async function inPages(
 }
 
 /**
- * Null where there is none, or where it is of another kind of run. A repair looks at the narinfos again: those that have
- * come since may claim bodies that nobody else does.
+ * Null where there is none, or where it is of another kind of run. A repair looks at the narinfos again, and counts anew
+ * what it finds from there on: those that have come since may claim bodies that nobody else does.
  */
-function readWatermark(text: string | null, repair: boolean, content: boolean): Watermark | null {
+function readWatermark(text: string | null, kind: Kind): Watermark | null {
   const mark = text === null ? null : parsedMark(text);
-  if (mark?.repair !== repair || mark.content !== content) return null;
+  if (mark === null || KIND.some((name) => mark[name] !== kind[name])) return null;
   const isPast = PHASES.indexOf(mark.phase) > PHASES.indexOf('narinfos');
-  return repair && isPast ? { ...mark, phase: 'narinfos', after: null, left: 0 } : mark;
+  return kind.repair && isPast ? { ...mark, ...mark.ofRows, phase: 'narinfos', after: null, left: 0 } : mark;
 }
+
+const KIND = ['storage', 'repair', 'content', 'removeUntrusted', 'graceMs'] as const;
 
 function parsedMark(text: string): Watermark | null {
   let mark: unknown;
@@ -233,7 +253,6 @@ function isWatermark(mark: unknown): mark is Watermark {
     PHASES.some((phase) => phase === Reflect.get(mark, 'phase')) &&
     (has('after', 'string') || Reflect.get(mark, 'after') === null) &&
     (['left', 'remaining'] as const).every((name) => has(name, 'number')) &&
-    (['checked', 'found'] as const).every((name) => has(name, 'object')) &&
-    (['repair', 'content'] as const).every((name) => has(name, 'boolean'))
+    (['checked', 'found', 'ofRows'] as const).every((name) => has(name, 'object'))
   );
 }
