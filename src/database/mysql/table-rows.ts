@@ -14,7 +14,7 @@ export function mysqlTableRows({ run }: Pick<MysqlExecutor, 'run'>): TableRows {
     tables,
     insert(table, columns) {
       const read = columns.map((column, at) =>
-        sql.raw(`c${at} ${isWhole(column) ? 'bigint' : 'longtext'} path '$[${at}]'`),
+        sql.raw(`c${at} ${isWhole(column) ? 'bigint' : 'longtext character set utf8mb4'} path '$[${at}]'`),
       );
       const cells = columns.map((column, at) =>
         sql.raw(isWhole(column) ? `item.c${at}` : `convert(item.c${at} using utf8mb4) collate utf8mb4_bin`),

@@ -44,6 +44,10 @@ function copy(
   return copyIndex(from, to, { platform: { clock: systemClock }, ...options });
 }
 
+/** What databases and their JSON may read in ways of their own. */
+const ODD_TEXT =
+  'null \\ \\n \\u0041 "x" \'y\' \t\u0001\u007f\u2028 ß \u{1F600} $[0] %s ? $1 :a ends with spaces  ';
+
 /** Of everything that an index may hold. */
 async function fill(index: IndexStore): Promise<void> {
   await store(index, 1, { references: [2, 3] });
@@ -70,7 +74,15 @@ async function fill(index: IndexStore): Promise<void> {
   const pin = { name: 'system', storePath: pathOf(1).storePath, hash: hashOf(1), createdAt: NOW };
   await index.upkeep.putPin({ ...pin, expiresAt: null });
   await index.upkeep.putPin({ ...pin, name: 'soon', expiresAt: NOW + HOUR });
-  await index.upkeep.banPath({ hash: hashOf(9), storePath: pathOf(9).storePath, reason: 'bad', at: NOW });
+  await index.upkeep.banPath({ hash: hashOf(9), storePath: pathOf(9).storePath, reason: ODD_TEXT, at: NOW });
+  const large = Number.MAX_SAFE_INTEGER;
+  await index.recordPath(pathOf(12, [], { narSize: large, recordedAt: large - 1 }), {
+    key: 'nar/12.nar',
+    compression: 'none',
+    fileHash: null,
+    fileSize: large,
+    source: { upstream: 'https://cache.example.org', url: `nar/12.nar?hash=${'é'.repeat(2000)}` },
+  });
   // Ids with gaps, which stay.
   await index.upkeep.removePath(hashOf(4));
   await index.upkeep.setMark(VERIFY_MARK, '{"phase":"rows"}');
