@@ -1,7 +1,8 @@
 import type { Platform } from '../platform.ts';
-import { type BlobInfo, type BlobStore, StorageError } from '../storage/blob-store.ts';
+import type { BlobInfo, BlobStore } from '../storage/blob-store.ts';
 import { TRUSTED_KEYS_KEY } from './bucket-trust.ts';
 import { type CopiedObject, type CopyContext, copyObject } from './copy-object.ts';
+import { createStorageFaults } from './storage-faults.ts';
 import { createTurns } from './turns.ts';
 import { createPace } from './verify/pace.ts';
 
@@ -47,8 +48,6 @@ export interface CopyIssue {
 
 const PAGE = 1000;
 const MOST_ISSUES = 100;
-/** So many faults, one after the other, and the storage is at fault, not the objects. */
-const MOST_FAULTS = 10;
 /** Bytes of memory for the puts that are under way. */
 const PUT_MEMORY = 256 * 1024 * 1024;
 const NARS = 'nar/';
@@ -86,7 +85,7 @@ export async function copyStorage(
   };
   const counts = { objects: 0, copied: 0, same: 0, vanished: 0, wrong: 0, failed: 0, bytes: 0 };
   const issues: CopyIssue[] = [];
-  let faults = 0;
+  const faults = createStorageFaults();
   const turns = createTurns(mostAtOnce(to, concurrency));
   const report = (): CopyStorageReport => ({ ...counts, issues: [...issues] });
 
@@ -95,17 +94,15 @@ export async function copyStorage(
     counts.objects += 1;
     try {
       note(blob.key, await copyObject(context, blob, there));
-      faults = 0;
+      faults.none();
     } catch (error) {
-      if (!(error instanceof StorageError)) {
+      const fault = faults.of(error);
+      if (fault === null || signal.aborted) {
         broken.abort(error);
-        throw error;
+        throw signal.reason;
       }
-      faults += 1;
-      if (faults >= MOST_FAULTS) broken.abort(error);
-      signal.throwIfAborted();
       counts.failed += 1;
-      addIssue({ kind: 'failed', key: blob.key, reason: error.message });
+      addIssue({ kind: 'failed', key: blob.key, reason: fault.message });
     }
     onProgress?.(report());
   }

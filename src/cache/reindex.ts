@@ -1,10 +1,11 @@
-import { adoptStored, confirmUpstream } from './adopt-stored.ts';
+import { type Adopted, adoptStored, confirmUpstream } from './adopt-stored.ts';
 import { createBucketTrust, createBucketTrustMemory } from './bucket-trust.ts';
 import { REBUILDING_MARK, REINDEX_MARK } from './marks.ts';
 import { formatPublicKey } from '../nix/signing-key.ts';
 import { banMirrors, pinMirrors } from './mirrors.ts';
 import { rootKeys } from './root-keys.ts';
 import type { CacheServices } from './services.ts';
+import { createStorageFaults } from './storage-faults.ts';
 import { createTurns } from './turns.ts';
 
 export interface ReindexOptions {
@@ -99,10 +100,24 @@ export async function reindex(services: CacheServices, options: ReindexOptions =
   const trust = createBucketTrust(services, createBucketTrustMemory());
   const adopting = { allowUnsigned, bucketIsTrusted: await trust.isCurrent() };
   const turns = createTurns(concurrency);
+  const faults = createStorageFaults();
+
+  /** A bad sector must not keep the rest from being taken. */
+  async function adoptedOrFault(hash: string): Promise<Adopted> {
+    try {
+      const adopted = await adoptStored(services, hash, adopting);
+      faults.none();
+      return adopted;
+    } catch (error) {
+      const fault = faults.of(error);
+      if (fault === null) throw error;
+      return { kind: 'refused', reason: fault.message };
+    }
+  }
 
   async function adopt(hash: string): Promise<void> {
     signal?.throwIfAborted();
-    const adopted = await adoptStored(services, hash, adopting);
+    const adopted = await adoptedOrFault(hash);
     counts.narInfos += 1;
     switch (adopted.kind) {
       case 'adopted':
@@ -129,7 +144,8 @@ export async function reindex(services: CacheServices, options: ReindexOptions =
   async function adoptPage(page: readonly string[]): Promise<void> {
     await Promise.all(page.map((hash) => turns.take(() => adopt(hash))));
     const last = page.at(-1);
-    if (last !== undefined) {
+    // If all of the storage is at fault by now, the next run looks again at what was refused last.
+    if (last !== undefined && faults.inARow === 0) {
       const mark: Watermark = { of, after: `${last}${SUFFIX}`, counts };
       await upkeep.setMark(REINDEX_MARK, JSON.stringify(mark));
     }

@@ -7,6 +7,7 @@ import { storeNarInfoOfPresent } from './store-nar-info.ts';
 import { sameBytes, storedNarInfo } from './stored-bytes.ts';
 import { isStillJustified, unsignedUpstreamsOf } from './trust.ts';
 import { createTurns } from './turns.ts';
+import { StorageError } from '../storage/blob-store.ts';
 import { keyNameOf } from '../nix/signing-key.ts';
 
 export interface ResignOptions {
@@ -108,7 +109,11 @@ export async function resign(services: CacheServices, options: ResignOptions = {
   async function bringNarInfo(known: PathWithNar): Promise<boolean> {
     const { storage } = services;
     if (known.nar.state !== 'present') return false;
-    const stored = await storedNarInfo(storage, known.path.hash);
+    const stored = await storedNarInfo(storage, known.path.hash).catch((error: unknown) => {
+      // One that cannot be read is written anew, which fails as well where it is the storage that is at fault.
+      if (!dryRun && error instanceof StorageError) return new Uint8Array();
+      throw error;
+    });
     if (sameBytes(stored, render(known).bytes)) return false;
     if (stored === null && (await storage.head(known.nar.key)) === null) return false;
     if (!dryRun) {

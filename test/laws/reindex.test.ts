@@ -5,9 +5,11 @@ import { storeBanMirror, storePinMirror } from '../../src/cache/mirrors.ts';
 import { reindex, type ReindexOptions, type ReindexReport } from '../../src/cache/reindex.ts';
 import { createSqliteStore } from '../../src/database/sqlite/node.ts';
 import { generateSecretKey } from '../../src/nix/signing-key.ts';
+import { StorageError } from '../../src/storage/blob-store.ts';
 import { download } from '../support/download.ts';
 import { baseName, fetched, pushed, stateOf } from '../support/evictable.ts';
 import { type FaultServer, startFaultServer } from '../support/fault-server.ts';
+import { withMethods } from '../support/replaced.ts';
 import { type SignedPath, signedPath } from '../support/signed-path.ts';
 import { startTestCache, type TestCache, type TestCacheOptions } from '../support/test-cache.ts';
 
@@ -151,6 +153,27 @@ describe('law 6: an index that was lost is rebuilt from the bucket', () => {
     expect(await rebuilt()).toMatchObject({ narInfos: 221, refused: 221 });
     await interrupted();
     expect(await rebuilt({ allowUnsigned: true })).toMatchObject({ narInfos: 221, refused: 220, adopted: 1 });
+  });
+
+  it('takes the rest where a narinfo cannot be read, and gives up where none can', async () => {
+    await start();
+    const paths: SignedPath[] = [];
+    for (let seed = 0; seed < 12; seed += 1) paths.push(await pushed(snowcap, { name: `n-${seed}`, seed }));
+    await loseIndex();
+    const { storage } = bare.services;
+    let isBroken = (key: string): boolean => key === `${paths[3]?.hash}.narinfo`;
+    const services = {
+      ...bare.services,
+      storage: withMethods(storage, {
+        get: (key, options) =>
+          isBroken(key) ? Promise.reject(new StorageError(`Cannot read ${key}`)) : storage.get(key, options),
+      }),
+    };
+    const report = await reindex(services, { confirm: false });
+    expect(report).toMatchObject({ narInfos: 12, adopted: 11, refused: 1 });
+    expect(report.reasons).toEqual([[paths[3]?.hash, `Cannot read ${paths[3]?.hash}.narinfo`]]);
+    isBroken = (key) => key.endsWith('.narinfo');
+    await expect(reindex(services, { confirm: false })).rejects.toThrow(StorageError);
   });
 
   it('takes over what is signed by a trusted key, and nothing that is not, nor without its NAR', async () => {

@@ -12,6 +12,7 @@ import {
   parsePublicKey,
   verifySignature,
 } from '../../src/nix/signing-key.ts';
+import { StorageError } from '../../src/storage/blob-store.ts';
 import { recordSteps, runScript } from '../support/checkpoint.ts';
 import { download } from '../support/download.ts';
 import { fetched, pushed } from '../support/evictable.ts';
@@ -142,6 +143,26 @@ describe('snowcap resign', () => {
     expect(await resign(rotated.services)).toMatchObject({ resigned: 2, narInfos: 1 });
     expect(await signersInBucket(gone)).toEqual([]);
     expect(await signersInBucket(bare)).toContain('snowcap.test-2');
+  });
+
+  it('writes a narinfo anew that cannot be read, or is larger than any', async () => {
+    await start();
+    const one = await pushed(snowcap, { name: 'one', seed: 1 });
+    const two = await pushed(snowcap, { name: 'two', seed: 2 });
+    const { storage } = snowcap.services;
+    await storage.put(`${two.hash}.narinfo`, { kind: 'bytes', bytes: Buffer.alloc(4 * 2 ** 20 + 1) });
+    const services = {
+      ...snowcap.services,
+      storage: withMethods(storage, {
+        get: (key, options) =>
+          key === `${one.hash}.narinfo`
+            ? Promise.reject(new StorageError(`Cannot read ${key}`))
+            : storage.get(key, options),
+      }),
+    };
+    await expect(resign(services, { dryRun: true })).rejects.toThrow(StorageError);
+    expect(await resign(services)).toMatchObject({ resigned: 0, narInfos: 2 });
+    for (const path of [one, two]) expect(await signersInBucket(path)).toEqual(['snowcap.test-1']);
   });
 
   it('takes up what another instance writes at the same time', async () => {

@@ -1,6 +1,6 @@
 import type { BackgroundVerification } from '../fill/background-verification.ts';
-import { StorageError } from '../../storage/blob-store.ts';
 import type { CacheServices } from '../services.ts';
+import type { StorageFaults } from '../storage-faults.ts';
 import type { Turns } from '../turns.ts';
 import type { Findings, FindingKind } from './report.ts';
 
@@ -18,8 +18,7 @@ export interface VerifyContext {
   /** Narinfos of unknown paths that were left as they are: too young, or not trusted. Unclaimed bodies may be theirs. */
   readonly left: number;
   leave(): void;
-  /** Looks in a row at which the storage was at fault. */
-  faults: number;
+  readonly faults: StorageFaults;
   readonly turns: Turns;
   /** For what takes a lock: rows that are looked at together would hold it against each other. */
   readonly lockTurn: Turns;
@@ -27,9 +26,6 @@ export interface VerifyContext {
   pace(bytes: number): Promise<void>;
   readonly signal: AbortSignal | undefined;
 }
-
-/** So many faults, one after the other, and the storage is at fault, not the objects. */
-const MOST_FAULTS = 10;
 
 /**
  * Looks at one thing. That the storage cannot read it is a finding: a bad sector must not keep the rest from being
@@ -46,12 +42,11 @@ export async function looking(
 ): Promise<void> {
   try {
     await look();
-    context.faults = 0;
+    context.faults.none();
   } catch (error) {
-    if (!(error instanceof StorageError) || context.signal?.aborted === true) throw error;
-    context.faults += 1;
-    if (context.faults >= MOST_FAULTS) throw error;
-    if (await isStill()) await found(context, 'unreadable', about, error.message);
+    const fault = context.faults.of(error);
+    if (fault === null || context.signal?.aborted === true) throw error;
+    if (await isStill()) await found(context, 'unreadable', about, fault.message);
   }
 }
 

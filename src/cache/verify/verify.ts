@@ -4,6 +4,7 @@ import { createBackgroundVerification } from '../fill/background-verification.ts
 import { VERIFY_MARK } from '../marks.ts';
 import { rootKeys } from '../root-keys.ts';
 import type { CacheServices } from '../services.ts';
+import { createStorageFaults } from '../storage-faults.ts';
 import { createTurns } from '../turns.ts';
 import { found, type VerifyContext } from './context.ts';
 import { verifyNarObjects, verifyRootObjects } from './objects.ts';
@@ -103,7 +104,7 @@ export async function verifyCache(
     leave() {
       left += 1;
     },
-    faults: 0,
+    faults: createStorageFaults(),
     turns: createTurns(concurrency),
     lockTurn: createTurns(1),
     pace: createPace(platform.clock, options.bytesPerSecond ?? null, signal),
@@ -116,7 +117,7 @@ export async function verifyCache(
     if (phase === 'rows') ofRows = findings.sums();
     const mark: Watermark = { phase, after, ...kind, left, ofRows, ...findings.sums() };
     // If all of the storage is at fault by now, what was found last is no finding: the next run looks again.
-    if (context.faults === 0) await upkeep.setMark(VERIFY_MARK, JSON.stringify(mark));
+    if (context.faults.inARow === 0) await upkeep.setMark(VERIFY_MARK, JSON.stringify(mark));
     options.onProgress?.(reportOf(false), phase);
     return signal?.aborted !== true;
   }
