@@ -143,12 +143,20 @@ const upsertMark: Compiled<'name' | 'value'> = compile(sql`
 const deleteMark: Compiled<'name'> = compile(sql`delete from meta where key = ${value('name')}`);
 
 const zeroCounters: Compiled = compile(sql`update size_counters set present_bytes = 0, present_nars = 0`);
+/** Bytes and NARs of each shard, in one pass: for groups SQLite would sort a row for each NAR, and hold them all. */
+const countedShards = sql.join(
+  Array.from({ length: COUNTER_SHARDS }, (_, shard) => {
+    const isIts = sql`filter (where ${shardOf} = ${sql.raw(String(shard))})`;
+    return sql`json_array(coalesce(sum(file_size) ${isIts}, 0), count(*) ${isIts})`;
+  }),
+  sql`, `,
+);
 const fillCounters: Compiled = compile(sql`
-  update size_counters set present_bytes = actual.bytes, present_nars = actual.nars
-    from (
-      select ${shardOf} as shard, sum(coalesce(file_size, 0)) as bytes, count(*) as nars
-        from nars where state ${isStored} group by 1
-    ) as actual where size_counters.shard = actual.shard`);
+  update size_counters set present_bytes = json_extract(actual.value, '$[0]'),
+      present_nars = json_extract(actual.value, '$[1]')
+    from (select json_array(${countedShards}) as shards from nars where state ${isStored}) as counted,
+      json_each(counted.shards) as actual
+    where size_counters.shard = actual.key`);
 
 const prunable = sql`(select paths.id from paths join nars on nars.id = paths.nar_id
   where paths.id in (select value from json_each(${value('ids')})) and ${isPrunable})`;
