@@ -7,11 +7,16 @@ import { unsignedUpstreamsOf } from './trust.ts';
  * allowed. Those who read the bucket without the index have no other sign that a narinfo may be served.
  */
 export interface BucketTrust {
-  /** Whether that is what is trusted today; remembered once it is. @throws StorageError */
+  /** Whether all were checked against what is trusted today; remembered once they were. @throws StorageError */
   isCurrent(): Promise<boolean>;
-  /** Every narinfo was checked against what is trusted today. @throws StorageError */
-  record(): Promise<void>;
+  /** Which were checked against what is trusted today; null for none. @throws StorageError */
+  checked(): Promise<CheckedNarInfos | null>;
+  /** These were checked against what is trusted today. @throws StorageError */
+  record(checked: CheckedNarInfos): Promise<void>;
 }
+
+/** All, or those of the paths that the index knew: others may be of a key that was withdrawn before it was lost. */
+export type CheckedNarInfos = 'all' | 'known';
 
 /** What is known of it in this process. */
 export interface BucketTrustMemory {
@@ -21,6 +26,8 @@ export interface BucketTrustMemory {
 /** Where it is kept. */
 export const TRUSTED_KEYS_KEY = 'snowcap/trusted-keys';
 const MOST_BYTES = 1024 * 1024;
+/** A last line that is no key. */
+const OF_KNOWN = 'but for narinfos that the index did not know\n';
 
 export function createBucketTrustMemory(): BucketTrustMemory {
   return { current: false };
@@ -32,22 +39,28 @@ export function createBucketTrust(
 ): BucketTrust {
   const { storage, trustedKeys } = services;
   const trusted = [...trustedKeys.keys(), ...unsignedUpstreamsOf(services)].sort();
-  const today = `${trusted.join('\n')}\n`;
+  const all = `${trusted.join('\n')}\n`;
+  const known = `${all}${OF_KNOWN}`;
+
+  async function checked(): Promise<CheckedNarInfos | null> {
+    if (memory.current) return 'all';
+    const last = await storedBytes(storage, TRUSTED_KEYS_KEY, MOST_BYTES);
+    const text = last === null ? null : new TextDecoder().decode(last);
+    memory.current = text === all;
+    return memory.current ? 'all' : text === known ? 'known' : null;
+  }
+
   return {
-    async isCurrent() {
-      if (memory.current) return true;
-      const last = await storedBytes(storage, TRUSTED_KEYS_KEY, MOST_BYTES);
-      memory.current = last !== null && new TextDecoder().decode(last) === today;
-      return memory.current;
-    },
-    async record() {
-      const bytes = new TextEncoder().encode(today);
+    checked,
+    isCurrent: async () => (await checked()) === 'all',
+    async record(which) {
+      const bytes = new TextEncoder().encode(which === 'all' ? all : known);
       await storage.put(
         TRUSTED_KEYS_KEY,
         { kind: 'bytes', bytes },
         { contentType: 'text/plain; charset=utf-8' },
       );
-      memory.current = true;
+      memory.current = which === 'all';
     },
   };
 }

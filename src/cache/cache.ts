@@ -178,7 +178,7 @@ export function createCache(
     async isPrepared() {
       const stored = await storedBytes(services.storage, 'nix-cache-info', MOST_CACHE_INFO_BYTES);
       const told = stored === null ? null : new TextDecoder().decode(stored);
-      return told === cacheInfo && (await bucketTrust.isCurrent());
+      return told === cacheInfo && (await bucketTrust.checked()) !== null;
     },
     prepareBucket: () => takeSteps(platform.logger, preparation),
     startUp: () =>

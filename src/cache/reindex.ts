@@ -165,6 +165,8 @@ export async function reindex(services: CacheServices, options: ReindexOptions =
     await upkeep.putPin(pin);
     mirrored.pins += 1;
   }
+  // Nothing in the bucket is without a reason to be served any more.
+  if (!adopting.bucketIsTrusted && counts.refused === 0) await trust.record('all');
   await platform.checkpoint?.('reindex:end');
   await upkeep.setMark(REINDEX_MARK, null);
   await upkeep.setMark(REBUILDING_MARK, null);

@@ -1,11 +1,14 @@
 import type { PathWithNar } from '../database/metadata-store.ts';
 import type { BucketTrust } from './bucket-trust.ts';
 import { rejustify } from './find-path.ts';
+import { isStorePathHash } from '../nix/store-path.ts';
+import { rootKeys } from './root-keys.ts';
 import type { CacheServices } from './services.ts';
 import { storeNarInfoOfPresent } from './store-nar-info.ts';
 import { isStillJustified, unsignedUpstreamsOf } from './trust.ts';
 
 const PAGE = 100;
+const NAR_INFO = '.narinfo';
 
 /**
  * A key that is no longer trusted takes its paths with it. Answers mind that by themselves, path by path; this
@@ -22,7 +25,7 @@ export async function withdrawUntrusted(
 ): Promise<number> {
   const { storage, metadata, platform, trustedKeys } = services;
   const unsigned = unsignedUpstreamsOf(services);
-  if (await bucketTrust.isCurrent()) return 0;
+  if ((await bucketTrust.checked()) !== null) return 0;
   let withdrawn = 0;
   let after = 0;
   for (;;) {
@@ -44,13 +47,28 @@ export async function withdrawUntrusted(
     // Other work goes first: this may walk over a million rows.
     await platform.clock.sleep(0);
   }
-  await bucketTrust.record();
+  await bucketTrust.record((await isAllKnown(services)) ? 'all' : 'known');
   if (withdrawn > 0) {
     platform.logger.warn('Paths were withdrawn: the keys that signed them are not trusted any more', {
       withdrawn,
     });
   }
   return withdrawn;
+}
+
+/** Whether the index knows every path that has a narinfo in the bucket: an empty one, as after a loss, has checked none. */
+async function isAllKnown({ storage, upkeep }: Pick<CacheServices, 'storage' | 'upkeep'>): Promise<boolean> {
+  let hashes: string[] = [];
+  const areKnown = async (): Promise<boolean> => (await upkeep.findPaths(hashes)).length === hashes.length;
+  for await (const { key } of rootKeys(storage)) {
+    const hash = key.endsWith(NAR_INFO) ? key.slice(0, -NAR_INFO.length) : '';
+    if (!isStorePathHash(hash)) continue;
+    hashes.push(hash);
+    if (hashes.length < PAGE) continue;
+    if (!(await areKnown())) return false;
+    hashes = [];
+  }
+  return await areKnown();
 }
 
 /** Its key may have been withdrawn before, and its narinfo with it; the body has stayed. */

@@ -230,4 +230,28 @@ describe('law 6: an index that was lost is rebuilt from the bucket', () => {
     expect(await rebuilt()).toMatchObject({ adopted: 0, refused: 1 });
     expect((await download(`${bare.url}/${path.hash}.narinfo`)).status).not.toBe(200);
   });
+
+  it('nor where an instance with the empty index was started before: it has checked nothing', async () => {
+    await start();
+    const path = await fetched(snowcap, upstream, { name: 'one', seed: 1 });
+    const own = await pushed(snowcap, { name: 'two', seed: 2 });
+    await snowcap.settled();
+    await loseIndex({ trustedPublicKeys: [] });
+    await bare.cache.startUp();
+    expect(await bare.cache.isPrepared()).toBe(true);
+    expect(await rebuilt()).toMatchObject({ adopted: 1, refused: 1 });
+    expect(await bare.services.metadata.getPath(path.hash)).toBeNull();
+    expect(await stateOf(bare, own)).toBe('present');
+    // It is checked as a whole when nothing is refused.
+    const { storage } = bare.services;
+    const note = async (): Promise<string> => {
+      const stored = await storage.get('snowcap/trusted-keys');
+      const bytes = stored?.kind === 'found' && stored.body.kind === 'bytes' ? stored.body.bytes : [];
+      return Buffer.from(bytes).toString();
+    };
+    expect(await note()).toContain('the index did not know');
+    await storage.delete([`${path.hash}.narinfo`]);
+    expect(await rebuilt()).toMatchObject({ refused: 0 });
+    expect(await note()).not.toContain('the index did not know');
+  });
 });
