@@ -74,14 +74,18 @@ async function againUntilSame(
   let before = listed;
   for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
     const now = await from.head(listed.key);
-    const isSame = now === null || (now.size === before.size && now.modifiedAt === before.modifiedAt);
-    if (isSame) return copied;
+    if (now === null || (now.size === before.size && isSameTime(before, now))) return copied;
     const again = await copyOnce(context, now, await to.head(listed.key));
     if (again.kind === 'same') return copied;
     if (again.kind !== 'copied') return again;
     before = now;
   }
   return { kind: 'wrong', reason: 'it was changed all the while' };
+}
+
+/** Some stores list milliseconds, and tell whole seconds of one object. */
+function isSameTime({ modifiedAt: listed }: BlobInfo, { modifiedAt: told }: BlobInfo): boolean {
+  return told === listed || told === Math.floor(listed / 1000) * 1000;
 }
 
 async function copyNar(context: CopyContext, blob: BlobInfo, there: BlobInfo | null): Promise<CopiedObject> {

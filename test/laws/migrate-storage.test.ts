@@ -164,6 +164,24 @@ describe('a storage is copied', () => {
     expect([...(await contentOf(to)).keys()]).toEqual(['snowcap/trusted-keys']);
   });
 
+  it('once, also where a store lists milliseconds and tells seconds of an object', async () => {
+    await put(from, 'log/x.drv', 'built');
+    const source = from;
+    let reads = 0;
+    from = withMethods(source, {
+      async head(key) {
+        const blob = await source.head(key);
+        return blob && { ...blob, modifiedAt: Math.floor(blob.modifiedAt / 1000) * 1000 };
+      },
+      get(key, options) {
+        reads += 1;
+        return source.get(key, options);
+      },
+    });
+    expect(await copy()).toMatchObject({ copied: 1 });
+    expect(reads).toBe(1);
+  });
+
   it('no faster than it may be', async () => {
     await put(from, 'nar/x.nar', Buffer.alloc(5000));
     let slept = 0;
