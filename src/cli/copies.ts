@@ -32,7 +32,7 @@ export async function copyStorageBetween(
   const { copyStorage } = await import('../cache/copy-storage.ts');
   const platform = await platformOf(from, context);
   const progress = createProgress(context.stderr);
-  const source = await openStorage(withCredentials(from, 'FROM', context), platform);
+  const source = await openStorage(withCredentials(from, 'FROM', context), platform, { readOnly: true });
   try {
     const target = (await isToBeMade(to.storage, flags))
       ? (await import('../storage/memory.ts')).createMemoryStore()

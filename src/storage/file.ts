@@ -13,11 +13,18 @@ import { assertRegular, readObject } from './file-read.ts';
 import { syncDirectory } from './file-sync.ts';
 import { writeObject } from './file-write.ts';
 import { errorCode, openWriterFolder } from './writer-folder.ts';
+import type { WriterFolder } from './writer-folder.ts';
 
 /** What `createFileStore` takes. */
 export interface FileStoreOptions {
   /** Where the objects are; made if it is missing. */
   readonly root: string;
+  /**
+   * Make and remove nothing, as where the root cannot be written: puts and deletes are refused.
+   *
+   * @default false
+   */
+  readonly readOnly?: boolean;
   /**
    * Milliseconds since the epoch, to tell the age of what other machines left behind.
    *
@@ -36,6 +43,7 @@ export interface FileStoreOptions {
 
 /** Milliseconds for which the files of a writer on another machine are left alone at start. */
 const FOREIGN_LEFTOVER_AGE = 24 * 60 * 60 * 1000;
+const READ_ONLY = new Error('it was opened for reading');
 /** Files deleted together. */
 const DELETE_BATCH = 64;
 
@@ -51,7 +59,7 @@ const DELETE_BATCH = 64;
  * - Modes follow the umask. Empty folders stay: removing them would race with a put into them.
  * - Leftovers of killed processes are removed at once where they are known to be dead, here and by `sweep`.
  *
- * @throws StorageError if the root cannot be made, or cannot be written
+ * @throws StorageError if the root cannot be made, or cannot be written; with `readOnly`, if it is not there
  */
 export async function createFileStore(options: FileStoreOptions): Promise<BlobStore> {
   const now = options.now ?? Date.now;
@@ -59,9 +67,9 @@ export async function createFileStore(options: FileStoreOptions): Promise<BlobSt
   const checkpoint = async (step: string): Promise<void> => {
     await options.checkpoint?.(step);
   };
-  const root = await openRoot(options.root);
-  const writer = await orFailed('open', options.root, openWriterFolder(join(root, '.snowcap', 'tmp')));
-  await orFailed('sweep', options.root, writer.sweep(now() - FOREIGN_LEFTOVER_AGE));
+  const readOnly = options.readOnly === true;
+  const root = await openRoot(options.root, readOnly);
+  const writer = readOnly ? null : await openWriter(root, now() - FOREIGN_LEFTOVER_AGE);
   const folders = createFolders(root, () => checkpoint('file-store:make-directory'));
   const reading = {
     folders,
@@ -71,7 +79,6 @@ export async function createFileStore(options: FileStoreOptions): Promise<BlobSt
       () => process.resourceUsage().fsRead,
     ),
   };
-  const writing = { folders, writer, checkpoint };
 
   return {
     description: `file:${root}`,
@@ -86,27 +93,42 @@ export async function createFileStore(options: FileStoreOptions): Promise<BlobSt
     async put(key, source, request) {
       return orLeaveSource(source, async () => {
         assertKey(key);
-        return writeObject(writing, key, source, request);
+        if (writer === null) throw failed('store', key, READ_ONLY);
+        return writeObject({ folders, writer, checkpoint }, key, source, request);
       });
     },
     async delete(keys) {
       for (const key of keys) assertKey(key);
+      if (writer === null) throw failed('delete from', root, READ_ONLY);
       await deleteObjects(folders, keys, checkpoint);
     },
     list(prefix, request) {
       assertPrefix(prefix);
       return listObjects(folders, prefix, request?.after ?? '');
     },
-    sweep: (olderThan, request) => orFailed('sweep', root, writer.sweep(olderThan, request)),
+    sweep: async (olderThan, request) =>
+      writer === null
+        ? { removed: 0, freed: 0 }
+        : await orFailed('sweep', root, writer.sweep(olderThan, request)),
     // With the slash, a file in place of the root is an error too.
-    ping: () => orFailed('reach', root, access(`${root}/`, constants.R_OK | constants.W_OK | constants.X_OK)),
-    close: () => writer.close(),
+    ping: () => orFailed('reach', root, access(`${root}/`, modeOf(readOnly))),
+    close: async () => writer?.close(),
   };
 }
 
-async function openRoot(path: string): Promise<string> {
-  await orFailed('make', path, mkdir(path, { recursive: true }));
+async function openRoot(path: string, readOnly: boolean): Promise<string> {
+  if (!readOnly) await orFailed('make', path, mkdir(path, { recursive: true }));
   return orFailed('open', path, realpath(resolve(path)));
+}
+
+async function openWriter(root: string, olderThan: number): Promise<WriterFolder> {
+  const writer = await orFailed('open', root, openWriterFolder(join(root, '.snowcap', 'tmp')));
+  await orFailed('sweep', root, writer.sweep(olderThan));
+  return writer;
+}
+
+function modeOf(readOnly: boolean): number {
+  return constants.R_OK | constants.X_OK | (readOnly ? 0 : constants.W_OK);
 }
 
 async function headObject(

@@ -50,6 +50,20 @@ describe('the layout on disk', () => {
     expect((await readdir(root)).toSorted()).toEqual(['.snowcap', 'nar', 'nix-cache-info']);
   });
 
+  test('nothing is made or removed where it is opened for reading', async () => {
+    await mkdir(join(root, 'nar'));
+    await writeFile(join(root, 'nar/x.nar'), 'nar');
+    const store = await openStore({ readOnly: true });
+    expect(await textOf(store, 'nar/x.nar')).toBe('nar');
+    expect(await keysOf(store, '')).toEqual(['nar/x.nar']);
+    await store.ping();
+    await expect(put(store, 'nar/y.nar', bytesOf('nar'))).rejects.toThrow('opened for reading');
+    await expect(store.delete(['nar/x.nar'])).rejects.toThrow(StorageError);
+    expect(await store.sweep(Number.MAX_SAFE_INTEGER)).toEqual({ removed: 0, freed: 0 });
+    expect(await readdir(root)).toEqual(['nar']);
+    await expect(openStore({ readOnly: true, root: join(root, 'none') })).rejects.toThrow(StorageError);
+  });
+
   test('modes are those of the umask', async () => {
     const before = process.umask(0o027);
     try {

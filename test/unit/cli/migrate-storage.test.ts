@@ -57,6 +57,13 @@ describe('snowcap migrate-storage', () => {
     expect(done.stderr).toContain('1 object could not be copied');
   });
 
+  it('makes nothing in the source, which may be mounted for reading alone', async () => {
+    await mkdir(place('mounted/log'), { recursive: true });
+    await writeFile(place('mounted/log/x.drv'), 'built');
+    expect(await copy(`file:${place('mounted')}`, `file:${place('read')}`)).toMatchObject({ code: 0 });
+    expect(await readdir(place('mounted'))).toEqual(['log']);
+  });
+
   it('says so where there is nothing to be copied, as with a mistake in a prefix', async () => {
     await mkdir(place('empty'));
     const { code, stdout, stderr } = await copy(`file:${place('empty')}`, `file:${place('new')}`);
