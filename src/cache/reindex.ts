@@ -2,7 +2,8 @@ import { type Adopted, adoptStored, confirmUpstream } from './adopt-stored.ts';
 import { createBucketTrust, createBucketTrustMemory } from './bucket-trust.ts';
 import { REBUILDING_MARK, REINDEX_MARK } from './marks.ts';
 import { formatPublicKey } from '../nix/signing-key.ts';
-import { banMirrors, pinMirrors } from './mirrors.ts';
+import { banMirrors } from './mirrors.ts';
+import { restorePins } from './restore-pins.ts';
 import { rootKeys } from './root-keys.ts';
 import type { CacheServices } from './services.ts';
 import { createStorageFaults } from './storage-faults.ts';
@@ -11,7 +12,10 @@ import { createTurns } from './turns.ts';
 export interface ReindexOptions {
   /** As `AdoptOptions.allowUnsigned`. */
   readonly allowUnsigned?: boolean;
-  /** Ask the upstreams which paths they could give again; those count as pushed no longer. @default true */
+  /**
+   * Ask the upstreams which paths they could give again, those count as pushed no longer, and what the closures of pins
+   * refer to. @default true
+   */
   readonly confirm?: boolean;
   /** Narinfos that are read at once. @default 16 */
   readonly concurrency?: number;
@@ -161,10 +165,7 @@ export async function reindex(services: CacheServices, options: ReindexOptions =
     page = [];
   }
   await adoptPage(page);
-  for await (const pin of pinMirrors(storage)) {
-    await upkeep.putPin(pin);
-    mirrored.pins += 1;
-  }
+  mirrored.pins = await restorePins(services, { lookUp: confirm, signal });
   // Nothing in the bucket is without a reason to be served any more.
   if (!adopting.bucketIsTrusted && counts.refused === 0) await trust.record('all');
   await platform.checkpoint?.('reindex:end');

@@ -16,7 +16,10 @@ export function registerReindex(program: Command, context: CliContext): void {
         'run again after an interruption, it goes on',
     )
     .option('--allow-unsigned', 'take paths that no trusted key vouches for as if they had been pushed here')
-    .option('--no-upstreams-asked', 'do not ask the upstreams which paths they have too: all count as pushed')
+    .option(
+      '--no-upstreams-asked',
+      'do not ask the upstreams which paths they have too, so that all count as pushed, nor for the closures of pins',
+    )
     .option('--concurrency <number>', 'narinfos that are read at once', parseConcurrency, 16)
     .option('--restart', 'begin anew, where an earlier run did not come to its end')
     .option('--json', 'print the report as JSON')

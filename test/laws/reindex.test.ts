@@ -10,7 +10,7 @@ import { download } from '../support/download.ts';
 import { baseName, fetched, pushed, stateOf } from '../support/evictable.ts';
 import { type FaultServer, startFaultServer } from '../support/fault-server.ts';
 import { withMethods } from '../support/replaced.ts';
-import { type SignedPath, signedPath } from '../support/signed-path.ts';
+import { publish, type SignedPath, signedPath } from '../support/signed-path.ts';
 import { startTestCache, type TestCache, type TestCacheOptions } from '../support/test-cache.ts';
 
 const KEY = await generateSecretKey('snowcap.test-1');
@@ -101,6 +101,28 @@ describe('law 6: an index that was lost is rebuilt from the bucket', () => {
     expect((await metadata.getNar(one.url))?.nar.source).toMatchObject({ upstream: upstream.url });
     for (const path of [one, two, three]) expect(await isServed(bare, path)).toBe(true);
     await bare.settled();
+  });
+
+  it('looks up what the closure of a pin refers to, where the bucket has only a part of it', async () => {
+    await start();
+    const leaf = await fetched(snowcap, upstream, { name: 'leaf', seed: 1 });
+    const root = await signedPath({ name: 'root', seed: 2, references: [baseName(leaf)] });
+    publish(upstream, root);
+    const { storePath } = root;
+    await snowcap.cache.pins.put({ name: 'kept', storePath, expiresAt: null });
+    await loseIndex();
+    await upstream.down();
+    expect(await rebuilt()).toMatchObject({ narInfos: 1, pins: 1 });
+    // Kept as far as it is known: the root alone.
+    expect(await bare.services.upkeep.listPins()).toMatchObject([{ name: 'kept', paths: 1 }]);
+    await upstream.up();
+    await rebuilt({ confirm: false });
+    expect(await bare.services.upkeep.listPins()).toMatchObject([{ name: 'kept', paths: 1 }]);
+    await rebuilt();
+    expect(await bare.services.upkeep.listPins()).toMatchObject([
+      { name: 'kept', paths: 2, unknownPaths: 0, storePath },
+    ]);
+    expect(await stateOf(bare, leaf)).toBe('present');
   });
 
   it('twice is the same as once, and adds what came since', async () => {
