@@ -67,7 +67,7 @@ async function rangeOfFlight(
   const last = Math.max(resolved.start, size - HOLD_BACK_BYTES);
   if (resolved.start > flight.written + WAIT_AHEAD_BYTES && resolved.start < last) {
     const ahead = { start: resolved.start, end: Math.min(resolved.end, last - 1) };
-    const body = await parts.passage.rangeAhead({ ...request, range: ahead }, size);
+    const body = await parts.passage.rangeAhead(request, ahead, size);
     if (body !== null) {
       if (resolved.end < last) return body;
       if (flight.joinable) return { ...followedBy(body, flight.read(last, resolved.end), resolved), size };

@@ -32,7 +32,7 @@ export interface Passage {
    *
    * @param size bytes of the whole body
    */
-  rangeAhead(request: NarRequest & { readonly range: Piece }, size: number): Promise<NarBody | null>;
+  rangeAhead(request: NarRequest, range: Piece, size: number): Promise<NarBody | null>;
 }
 
 export interface PassageParts {
@@ -208,14 +208,13 @@ export function createPassage({ services, paths, sources, buffers }: PassagePart
     unclaimed,
     claimed,
     claimedByKey,
-    async rangeAhead(request, size) {
+    async rangeAhead(request, range, size) {
       try {
         const found = await findClaim(services, paths, request.key);
         if (found.kind !== 'claimed') return null;
         const answer = await through(
-          () => sources.open(found.claim, optionsOf(request)),
-          (opened, room) =>
-            pieceAsItComes(found.claim, request.range, size, opened, room) ?? { kind: 'missing' },
+          () => sources.open(found.claim, { ...wholeOf(request), range }),
+          (opened, room) => pieceAsItComes(found.claim, range, size, opened, room) ?? { kind: 'missing' },
         );
         return answer.kind === 'body' ? answer : null;
       } catch (error) {

@@ -33,13 +33,15 @@ export function createApp(options: AppOptions): Hono<AppEnv> {
     if (CLIMBING.test(path)) return await next();
     return await narRoute(c, options, path.slice(1), query);
   });
-  app.get('/:file', async (c, next) => {
-    const file = c.req.param('file');
-    const dot = file.indexOf('.');
-    const hash = file.slice(0, dot);
-    if (dot === 32 && isStorePathHash(hash)) {
-      if (file.endsWith('.narinfo') && file.length === 40) return await narInfoRoute(c, options, hash);
-      if (file.endsWith('.ls') && file.length === 35) return await listingRoute(c, options, hash);
+  // Not `/:file`: beside fixed first segments only a wildcard lets hono put all routes into one regular expression.
+  app.get('/*', async (c, next) => {
+    const file = c.req.path.slice(1);
+    const hash = file.slice(0, 32);
+    if (file.length === 40 && file.endsWith('.narinfo') && isStorePathHash(hash)) {
+      return await narInfoRoute(c, options, hash);
+    }
+    if (file.length === 35 && file.endsWith('.ls') && isStorePathHash(hash)) {
+      return await listingRoute(c, options, hash);
     }
     return await next();
   });

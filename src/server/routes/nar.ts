@@ -1,5 +1,6 @@
 import type { Context } from 'hono';
 import type { NarBody, NarRequest } from '../../cache/get-nar.ts';
+import type { ByteRange } from '../../storage/blob-store.ts';
 import { answerBytes, answerEmpty, answerStream } from '../answer.ts';
 import { ifNoneMatchHits, ifRangeHolds, parseRange } from '../conditions.ts';
 import type { AppEnv, AppOptions } from '../env.ts';
@@ -40,7 +41,7 @@ export async function narRoute(
     );
   }
   const range = ifRangeHolds(c.req.header('if-range'), etag) ? parseRange(c.req.header('range')) : null;
-  const answer = await cache.getNar(requestOf(c, key, query, range));
+  const answer = await cache.getNar(new RequestedNar(c.req.raw, key, query, range));
   switch (answer.kind) {
     case 'missing':
       note.outcome = 'missing';
@@ -84,19 +85,22 @@ function validators(answer: NarBody, etag: string): Readonly<Record<string, stri
   return { 'Cache-Control': FOREVER, ETag: etag };
 }
 
-function requestOf(
-  c: Context<AppEnv>,
-  key: string,
-  query: string,
-  range: ReturnType<typeof parseRange>,
-): NarRequest {
-  return {
-    key,
-    query,
-    ...(range === null ? {} : { range }),
-    // Made only where it is looked at: a hit needs none.
-    get signal() {
-      return c.req.raw.signal;
-    },
-  };
+/** Its signal is made only where it is looked at: a hit needs none. */
+class RequestedNar implements NarRequest {
+  readonly key: string;
+  readonly query: string;
+  declare readonly range?: ByteRange;
+  readonly #request: Request;
+
+  constructor(request: Request, key: string, query: string, range: ByteRange | null) {
+    this.key = key;
+    this.query = query;
+    if (range !== null) this.range = range;
+    this.#request = request;
+  }
+
+  // Of the class, since one in a literal would make a shape of its own for each request, dearer than all the rest of it.
+  get signal(): AbortSignal {
+    return this.#request.signal;
+  }
 }

@@ -1,4 +1,10 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Cache } from '../../../src/cache/cache.ts';
+import type { NarRequest } from '../../../src/cache/get-nar.ts';
+import { createApp } from '../../../src/server/app.ts';
+import { silentLogger } from '../../../src/telemetry/logger.ts';
+import { noMetrics } from '../../../src/telemetry/metrics.ts';
+import { systemClock } from '../../../src/telemetry/system-clock.ts';
 import { type FaultServer, startFaultServer } from '../../support/fault-server.ts';
 import { publish, signedPath } from '../../support/signed-path.ts';
 import { startTestCache, type TestCache, until } from '../../support/test-cache.ts';
@@ -91,6 +97,47 @@ describe('answers', () => {
     const answer = await snowcap.get(path.replaceAll('..', '%2E%2E'));
     expect(answer.status).toBe(404);
     expect(upstream.requests.filter(({ path }) => path.includes('x'))).toEqual([]);
+  });
+});
+
+describe('what a hit is spared', () => {
+  const spared = (cache: Partial<Cache>): ReturnType<typeof createApp> =>
+    createApp({
+      cache: { ...snowcap.cache, ...cache },
+      platform: {
+        clock: systemClock,
+        random: () => 0,
+        logger: silentLogger,
+        metrics: noMetrics,
+        defer: () => undefined,
+        fillsOutliveClients: true,
+      },
+      version: '0',
+      narInfoMaxAge: 60,
+    });
+
+  it('is a walk through the routes: one regular expression holds them all', async () => {
+    const app = spared({});
+    await app.request('/nothing-here');
+    expect(app.router.name).toBe('SmartRouter + RegExpRouter');
+  });
+
+  it('is the signal of its request, and a shape that nothing else has', async () => {
+    const requests: NarRequest[] = [];
+    const app = spared({
+      getNar(request) {
+        requests.push(request);
+        return Promise.resolve({ kind: 'missing' });
+      },
+    });
+    const left = new AbortController();
+    await app.request('/nar/x.nar', { signal: left.signal });
+    await app.request('/nar/x.nar', { headers: { range: 'bytes=2-' } });
+    expect(requests).toMatchObject([{ key: 'nar/x.nar' }, { key: 'nar/x.nar', range: { start: 2 } }]);
+    for (const request of requests) expect(Object.hasOwn(request, 'signal')).toBe(false);
+    expect(requests[0]?.signal?.aborted).toBe(false);
+    left.abort();
+    expect(requests[0]?.signal?.aborted).toBe(true);
   });
 });
 

@@ -64,6 +64,18 @@ describe('the metrics for Prometheus', () => {
     expect(lines).toContain('snowcap_request_seconds_count{route="narinfo"} 4');
   });
 
+  it('lose no observation of many, nor count one twice that was read before', async () => {
+    const metrics = createPrometheusMetrics();
+    for (let round = 1; round <= 3; round++) {
+      for (let count = 0; count < 700; count++) {
+        metrics.observe('snowcap_request_seconds', 0.25, { route: 'nar' });
+      }
+      const lines = await linesOf(metrics);
+      expect(lines).toContain(`snowcap_request_seconds_count{route="nar"} ${700 * round}`);
+      expect(lines).toContain(`snowcap_request_seconds_sum{route="nar"} ${175 * round}`);
+    }
+  });
+
   it('leave out labels that the tables do not name, and leave empty those that are not given', async () => {
     const metrics = createPrometheusMetrics();
     metrics.count('snowcap_fills_total', { result: 'stored', typo: 'x' });
