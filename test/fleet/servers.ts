@@ -45,6 +45,8 @@ export interface Servers {
   readonly locks: LockPlaces;
   /** What the instances are told of the servers: a bucket, an index and a lock prefix that nobody else uses. */
   createPlace(): Promise<Place>;
+  /** The same servers over networks of their own: what is broken of the others is whole here. They are closed together. */
+  apart(): Promise<Servers>;
   close(): Promise<void>;
 }
 
@@ -86,54 +88,61 @@ export async function startServers(
   try {
     const s3 = await startS3Server();
     ends.push(() => s3.close());
-    const s3Network = await startTcpProxy(Number(new URL(s3.endpoint).port));
-    ends.push(() => s3Network.close());
     const server = database === 'postgres' ? await postgresIndex() : await mysqlIndex();
     const { index } = server;
     ends.push(() => index.stop());
-    const indexNetwork = await startTcpProxy(server.port);
-    ends.push(() => indexNetwork.close());
     const redis = await RedisServer.start();
     ends.push(() => redis.stop());
-    const redisNetwork = await startTcpProxy(redis.port);
-    ends.push(() => redisNetwork.close());
     const rest = await startRedisRest(redis.url());
     ends.push(() => rest.close());
-    const through = (url: string, proxy: TcpProxy): string =>
-      network === 'direct' ? url : withPort(url, proxy.port);
-    let locks: LockPlaces = { tcp: through(redis.url(), redisNetwork), rest };
+    let restOfInstances: LockPlaces['rest'] = rest;
     if (network === 'direct') {
       const thread = await startRestThread(redis.url());
       ends.push(() => thread.worker.terminate());
-      locks = { ...locks, rest: thread };
+      restOfInstances = thread;
     }
-    return {
-      s3,
-      s3Network,
-      index,
-      indexNetwork,
-      redis,
-      redisNetwork,
-      rest,
-      locks,
-      async createPlace() {
-        const prefix = `fleet/${randomUUID()}`;
-        const databaseUrl = await index.createIndex();
-        return {
-          prefix,
-          databaseUrl,
-          settings: {
-            // Parts as small as they may be: all but the small NARs are stored in several.
-            SNOWCAP_STORAGE: `s3://${s3.bucket}/${prefix}?endpoint=${through(s3.endpoint, s3Network)}&pathStyle=true&partSize=5M`,
-            AWS_ACCESS_KEY_ID: s3.credentials.accessKeyId,
-            AWS_SECRET_ACCESS_KEY: s3.credentials.secretAccessKey,
-            SNOWCAP_DATABASE: through(databaseUrl, indexNetwork),
-            SNOWCAP_LOCK_PREFIX: `${prefix}:`,
-          },
-        };
-      },
-      close,
+    const proxyOf = async (port: number): Promise<TcpProxy> => {
+      const proxy = await startTcpProxy(port);
+      ends.push(() => proxy.close());
+      return proxy;
     };
+    const through = (url: string, proxy: TcpProxy): string =>
+      network === 'direct' ? url : withPort(url, proxy.port);
+
+    async function overNetworks(): Promise<Servers> {
+      const s3Network = await proxyOf(Number(new URL(s3.endpoint).port));
+      const indexNetwork = await proxyOf(server.port);
+      const redisNetwork = await proxyOf(redis.port);
+      return {
+        s3,
+        s3Network,
+        index,
+        indexNetwork,
+        redis,
+        redisNetwork,
+        rest,
+        locks: { tcp: through(redis.url(), redisNetwork), rest: restOfInstances },
+        async createPlace() {
+          const prefix = `fleet/${randomUUID()}`;
+          const databaseUrl = await index.createIndex();
+          return {
+            prefix,
+            databaseUrl,
+            settings: {
+              // Parts as small as they may be: all but the small NARs are stored in several.
+              SNOWCAP_STORAGE: `s3://${s3.bucket}/${prefix}?endpoint=${through(s3.endpoint, s3Network)}&pathStyle=true&partSize=5M`,
+              AWS_ACCESS_KEY_ID: s3.credentials.accessKeyId,
+              AWS_SECRET_ACCESS_KEY: s3.credentials.secretAccessKey,
+              SNOWCAP_DATABASE: through(databaseUrl, indexNetwork),
+              SNOWCAP_LOCK_PREFIX: `${prefix}:`,
+            },
+          };
+        },
+        apart: overNetworks,
+        close,
+      };
+    }
+    return await overNetworks();
   } catch (error) {
     await close();
     throw error;
