@@ -9,6 +9,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { encodeNix32 } from '../../src/nix/base32.ts';
 import { fingerprint, formatNarInfo } from '../../src/nix/nar-info.ts';
 import { createSigner } from '../../src/nix/signing-key.ts';
+import { COMPILED } from '../support/compiled.ts';
 import { download } from '../support/download.ts';
 import { type FaultServer, startFaultServer } from '../support/fault-server.ts';
 import {
@@ -23,8 +24,6 @@ import { SnowcapProcess } from '../support/snowcap-process.ts';
 import { until } from '../support/test-cache.ts';
 
 const PROGRAM = fileURLToPath(new URL('../../bin/snowcap.js', import.meta.url));
-/** Where the program keeps what it compiled. */
-const COMPILED = fileURLToPath(new URL('../../node_modules/.cache/snowcap', import.meta.url));
 const MIB = 2 ** 20;
 const BODY_BYTES = 200 * MIB;
 /**

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { COMPILED } from './compiled.ts';
 
 /** A checkpoint that kills this process, as a power switch would, before the given step is taken for the `occurrence`th time. */
 export function killAt(step: string, occurrence = 1): (step: string) => void {
@@ -52,7 +53,10 @@ export function runScript(
   } = {},
 ): Promise<ScriptEnd> {
   const { fileSizeLimit, killAfterMs, environment } = options;
-  const env = environment === undefined ? process.env : { PATH: process.env['PATH'], ...environment };
+  const env = {
+    NODE_COMPILE_CACHE: COMPILED,
+    ...(environment === undefined ? process.env : { PATH: process.env['PATH'], ...environment }),
+  };
   const command = [process.execPath, script, ...args] as const;
   const child =
     fileSizeLimit === undefined

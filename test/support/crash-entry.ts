@@ -1,3 +1,4 @@
+import { flushCompileCache } from 'node:module';
 import { createInterface } from 'node:readline';
 import { loadConfig } from '../../src/config/load.ts';
 import { startNode } from '../../src/runtime/node.ts';
@@ -24,6 +25,8 @@ const running = await startNode(loaded.config, {
     onStep(step);
   },
 });
+// For the next one: none of them lives to its end.
+flushCompileCache();
 say(`listening ${running.url}`);
 
 for await (const line of createInterface({ input: process.stdin })) {

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { COMPILED } from './compiled.ts';
 import { until } from './test-cache.ts';
 
 const ENTRY: string = fileURLToPath(new URL('crash-entry.ts', import.meta.url));
@@ -30,6 +31,7 @@ export async function startCrashing(
     cwd: directory,
     env: {
       PATH: process.env['PATH'] ?? '',
+      NODE_COMPILE_CACHE: COMPILED,
       SNOWCAP_LISTEN: '127.0.0.1:0',
       SNOWCAP_STORAGE: `file:${join(directory, 'storage')}`,
       SNOWCAP_DATABASE: `sqlite:${join(directory, 'index.db')}`,
