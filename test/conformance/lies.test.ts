@@ -26,6 +26,8 @@ interface Lie {
   /** What goes wrong with a NAR of this many bytes; `other` is the file of another NAR. */
   readonly tell: (size: number, other: string) => Behaviour;
   readonly sizes: readonly Size[];
+  /** Whether most of it is waiting: until it is given up, or for as long as it asks. */
+  readonly waits?: true;
 }
 
 const BOTH: readonly Size[] = ['small', 'large'];
@@ -45,8 +47,8 @@ const LIES: readonly Lie[] = [
   { title: 'flips a bit of the last byte', tell: (size) => ({ flipBitAt: size - 1 }), sizes: BOTH },
   { title: 'announces more than it sends', tell: (size) => ({ contentLength: size + 1000 }), sizes: BOTH },
   { title: 'announces less than there is', tell: (size) => ({ contentLength: size - 10 }), sizes: BOTH },
-  { title: 'stalls in the body', tell: (size) => ({ stallAt: half(size) }), sizes: BOTH },
-  { title: 'stalls before the headers', tell: () => ({ stallAt: 'headers' }), sizes: SMALL },
+  { title: 'stalls in the body', tell: (size) => ({ stallAt: half(size) }), sizes: BOTH, waits: true },
+  { title: 'stalls before the headers', tell: () => ({ stallAt: 'headers' }), sizes: SMALL, waits: true },
   { title: 'sends another NAR', tell: (_, other) => ({ body: { file: other } }), sizes: SMALL },
   { title: 'sends nothing', tell: () => ({ body: '' }), sizes: SMALL },
   { title: 'answers 500', tell: () => ({ status: 500, body: 'broken\n' }), sizes: SMALL },
@@ -54,11 +56,13 @@ const LIES: readonly Lie[] = [
     title: 'answers 503 with Retry-After',
     tell: () => ({ status: 503, headers: { 'Retry-After': '1' }, body: 'busy\n' }),
     sizes: SMALL,
+    waits: true,
   },
   {
     title: 'answers 429 with Retry-After',
     tell: () => ({ status: 429, headers: { 'Retry-After': '1' }, body: 'slower\n' }),
     sizes: SMALL,
+    waits: true,
   },
 ];
 
@@ -105,7 +109,7 @@ describe.skipIf(reason !== null)(`an upstream that lies${reason === null ? '' : 
     return { upstream, snowcap, root };
   }
 
-  describe.each(LIES)('and $title', ({ tell, sizes }) => {
+  function testLie({ tell, sizes }: Lie): void {
     it.each(sizes)(
       'once: a client gets the right bytes or an error, the next one the right bytes (%s)',
       async (size) => {
@@ -134,6 +138,14 @@ describe.skipIf(reason !== null)(`an upstream that lies${reason === null ? '' : 
       upstream.reset();
       await expectRecovery(snowcap, root);
     });
+  }
+
+  describe.each(LIES.filter(({ waits }) => waits !== true))('and $title', (lie) => {
+    testLie(lie);
+  });
+  // At the same time: waiting takes nothing of the machine.
+  describe.concurrent.each(LIES.filter(({ waits }) => waits === true))('and $title', (lie) => {
+    testLie(lie);
   });
 
   it.each([
