@@ -57,6 +57,9 @@ export function connectPostgres(options: PostgresClientOptions): PostgresClient 
   return postgres(options.url, {
     max: options.poolSize ?? DEFAULT_POOL_SIZE,
     connect_timeout: seconds,
+    // Its own pause before it connects again grows to 20 seconds, over all that is asked meanwhile and after the server
+    // has come back. Who asks paces the attempts here.
+    backoff: () => 0,
     prepare: options.prepare ?? false,
     // A query of its own on each connection, for array types that the index has none of.
     fetch_types: false,

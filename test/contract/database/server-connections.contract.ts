@@ -153,6 +153,22 @@ export function testConnections(subject: ServerSubject): void {
       await store.close();
     });
 
+    it('a server that is gone for a while is an error at once each time, and used as soon as it is back', async () => {
+      const proxy = await freshProxy(subject);
+      const { store } = await freshServerStore(subject, { port: proxy.port, poolSize: 2 });
+      await record(store, 1);
+      await proxy.down();
+      for (let times = 0; times < 6; times++) {
+        const from = performance.now();
+        await expect(store.getPath(hashOf(1))).rejects.toThrow(MetadataError);
+        expect(performance.now() - from).toBeLessThan(3000);
+      }
+      await proxy.up();
+      const from = performance.now();
+      expect(await store.getPath(hashOf(1))).not.toBeNull();
+      expect(performance.now() - from).toBeLessThan(3000);
+    });
+
     it('a store can be closed while its server is silent', async () => {
       const proxy = await freshProxy(subject);
       const { store } = await freshServerStore(subject, { port: proxy.port, statementTimeoutMs: 300 });
