@@ -53,7 +53,8 @@ export async function startTcpProxy(targetPort: number): Promise<TcpProxy> {
     ] as const) {
       one.setNoDelay(true);
       sockets.add(one);
-      one.on('error', () => other.destroy());
+      // As of a server that is gone or refuses: its clients are not told that all was well.
+      one.on('error', () => other.resetAndDestroy());
       one.on('close', () => {
         sockets.delete(one);
         other.destroy();
