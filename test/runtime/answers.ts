@@ -3,14 +3,11 @@ import { describe, expect, it } from 'vitest';
 import { download } from '../support/download.ts';
 import { narInfoField, narInfoLines } from '../support/upstream-cache.ts';
 import type { NarInfoLines } from '../support/upstream-cache.ts';
-import type { RuntimeContract } from './runtime.contract.ts';
-import { useSite } from './site.ts';
+import type { Site } from './site.ts';
 
 /** The small answers: what a cache says of itself and of its paths, and what it says no to. */
-export function testAnswers(contract: RuntimeContract): void {
+export function testAnswers(site: () => Site): void {
   describe('answers', () => {
-    const site = useSite(contract);
-
     it('says what it is', async () => {
       const { snowcap } = site();
       const answer = await download(`${snowcap.url}/nix-cache-info`);

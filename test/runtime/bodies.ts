@@ -3,16 +3,15 @@ import { describe, expect, it } from 'vitest';
 import { download } from '../support/download.ts';
 import { publish as publishAt } from '../support/signed-path.ts';
 import type { RuntimeContract } from './runtime.contract.ts';
-import { fetchFollowing, store, useSite } from './site.ts';
+import { fetchFollowing, store } from './site.ts';
+import type { Site } from './site.ts';
 
 /** Bytes: more than is held back at the end of a body, so that it goes out in pieces. */
 const SIZE = 600_000;
 
 /** NARs that go through Snowcap: the whole, parts, and what is told of them without a body. */
-export function testBodies(contract: RuntimeContract): void {
+export function testBodies(contract: RuntimeContract, site: () => Site): void {
   describe('NARs through it', () => {
-    const site = useSite(contract, { delivery: 'proxy' });
-
     it.each(['none', 'zstd', 'xz', 'gzip', 'br', 'bzip2'] as const)(
       'gives a NAR that it did not have, compressed with %s, and then without asking for it',
       async (compression) => {

@@ -2,14 +2,12 @@ import { describe, expect, it } from 'vitest';
 import { download } from '../support/download.ts';
 import { publish as publishAt } from '../support/signed-path.ts';
 import type { RuntimeContract } from './runtime.contract.ts';
-import { fetchFollowing, store, useSite } from './site.ts';
-import type { Published } from './site.ts';
+import { fetchFollowing, store } from './site.ts';
+import type { Published, Site } from './site.ts';
 
 /** Requests one after another, many at once, and clients that leave. */
-export function testCrowds(contract: RuntimeContract): void {
+export function testCrowds(contract: RuntimeContract, site: () => Site): void {
   describe('many requests', () => {
-    const site = useSite(contract);
-
     it('answers request after request, hits and misses, over kept connections', async () => {
       const { snowcap, publish } = site();
       for (let round = 0; round < 3; round += 1) {

@@ -6,6 +6,7 @@ import { testCrowds } from './crowds.ts';
 import { testFaults } from './faults.ts';
 import { testLargeNar } from './large.ts';
 import { testRedirects } from './redirects.ts';
+import { useSite } from './site.ts';
 
 export interface RuntimeOptions {
   /** Base URLs of the upstreams, the best first. */
@@ -56,11 +57,13 @@ export interface RuntimeContract {
 export function testRuntime(contract: RuntimeContract): void {
   const { name, missing = null } = contract;
   describe.skipIf(missing !== null)(`A Snowcap on ${name}${missing === null ? '' : ` (${missing})`}`, () => {
-    testAnswers(contract);
-    testBodies(contract);
+    // One for all of them whose upstream is in good health: what they ask for has names and bytes of its own.
+    const site = useSite(contract);
+    testAnswers(site);
+    testBodies(contract, site);
     testRedirects(contract);
     testFaults(contract);
-    testCrowds(contract);
+    testCrowds(contract, site);
     testLargeNar(contract);
     testClosure(contract);
   });
