@@ -12,7 +12,7 @@ import {
   generateSecretKey,
   parseSecretKey,
 } from '../../src/nix/signing-key.ts';
-import { bundleDirectory } from './bundle-directory.ts';
+import { bundleOnce } from './bundle-directory.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -47,20 +47,18 @@ export interface BundledWorker {
 
 let bundle: Promise<string> | undefined;
 
-/** The folder of the Worker as wrangler bundles it for an upload; made once for each process. */
+/** The folder of the Worker as wrangler bundles it for an upload; made once for a run of the tests. */
 function bundled(): Promise<string> {
-  bundle ??= makeBundle();
+  bundle ??= bundleOnce('worker', makeBundle);
   return bundle;
 }
 
-async function makeBundle(): Promise<string> {
-  const directory = await bundleDirectory();
+async function makeBundle(directory: string): Promise<void> {
   const wrangler = join(ROOT, 'node_modules/wrangler/bin/wrangler.js');
   const words = [wrangler, 'deploy', '--env', '', '--dry-run', '--outdir', directory];
   // Nothing is sent to anybody.
   const env = { ...process.env, WRANGLER_SEND_METRICS: 'false' };
   await promisify(execFile)(process.execPath, words, { cwd: ROOT, env });
-  return directory;
 }
 
 /** Starts it with the bindings of wrangler.toml. */

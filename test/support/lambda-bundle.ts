@@ -1,24 +1,22 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { bundleDirectory } from './bundle-directory.ts';
+import { bundleOnce } from './bundle-directory.ts';
 import { checkedCommand } from './nix-command.ts';
 
 const REPOSITORY: string = fileURLToPath(new URL('../../', import.meta.url));
 
 let built: Promise<string> | undefined;
 
-/** The artefact that is deployed to Lambda, built once for a test file. */
+/** The artefact that is deployed to Lambda, built once for a run of the tests. */
 export function lambdaBundle(): Promise<string> {
-  built ??= build();
+  built ??= bundleOnce('lambda', build);
   return built;
 }
 
-async function build(): Promise<string> {
-  const directory = await bundleDirectory();
+async function build(directory: string): Promise<void> {
   await checkedCommand(
     join(REPOSITORY, 'node_modules/.bin/node'),
     [join(REPOSITORY, 'scripts/build-lambda.ts'), directory],
     { env: { PATH: process.env['PATH'] ?? '' }, cwd: REPOSITORY },
   );
-  return directory;
 }
