@@ -79,6 +79,21 @@ const skippedTests: Reporter = {
   },
 };
 
+/** Says why a test was tried again that passed in the end: where it happens often, the test or what it tests is wrong. */
+const triedAgain: Reporter = {
+  onTestCaseResult(test) {
+    const { retryCount = 0 } = test.diagnostic() ?? {};
+    const { state, errors = [] } = test.result();
+    if (retryCount === 0 || state !== 'passed') return;
+    const lines = errors.flatMap(({ message, stack = message, diff = '' }) => [
+      ...stack.split('\n', 3),
+      ...diff.split('\n', 30),
+    ]);
+    const name = `${test.module.relativeModuleId} > ${test.fullName}`;
+    process.stdout.write(`Tried again: ${name}\n${lines.map((line) => `  ${line}\n`).join('')}`);
+  },
+};
+
 /** The totals in one plain line, for logs and those who search them. */
 const totals: Reporter = {
   onTestRunEnd(modules) {
@@ -96,7 +111,7 @@ const config: ViteUserConfig = defineConfig({
     environment: 'node',
     pool: 'forks',
     maxWorkers: 2,
-    reporters: [skippedTests, 'default', totals],
+    reporters: [skippedTests, triedAgain, 'default', totals],
     projects: Object.entries(SUITES).map(([name, testTimeout]) => ({
       extends: true,
       plugins: name === 'workerd' ? [workerd] : [],
