@@ -110,7 +110,8 @@ const config: ViteUserConfig = defineConfig({
   test: {
     environment: 'node',
     pool: 'forks',
-    maxWorkers: 2,
+    // One more than CI has cores: a file with its servers takes three quarters of one, and waits for the rest.
+    maxWorkers: 3,
     reporters: [skippedTests, triedAgain, 'default', totals],
     projects: Object.entries(SUITES).map(([name, testTimeout]) => ({
       extends: true,
