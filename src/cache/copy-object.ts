@@ -1,11 +1,11 @@
 import { createSha256 } from '../nar/sha256.ts';
 import { FormatError } from '../nix/format-error.ts';
-import { NAR_INFO_SIZE_LIMIT, type NarInfo, parseNarInfo } from '../nix/nar-info.ts';
+import { type NarInfo, parseNarInfo } from '../nix/nar-info.ts';
 import type { Platform } from '../platform.ts';
 import { type BlobInfo, type BlobStore, isKey } from '../storage/blob-store.ts';
 import { BodyTooLargeError, type ByteStream, leave } from '../stream/byte-stream.ts';
 import { parseDerivedKey, parseFileHashKey } from './nar-key.ts';
-import { storedBytes, streamOfBody } from './stored-bytes.ts';
+import { MOST_NAR_INFO_BYTES, storedBytes, streamOfBody } from './stored-bytes.ts';
 
 /** What the copying of one object needs. */
 export interface CopyContext {
@@ -32,7 +32,6 @@ export type CopiedObject =
   | { readonly kind: 'wrong'; readonly reason: string };
 
 const NAR_INFO = '.narinfo';
-const MOST_NAR_INFO_BYTES = NAR_INFO_SIZE_LIMIT * 4;
 /** How often an object is copied again that changes meanwhile. */
 const ATTEMPTS = 3;
 /** Somebody else may have written the same key meanwhile: it is not ours to remove then. */

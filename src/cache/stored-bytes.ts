@@ -20,7 +20,7 @@ export async function storedBytes(
 }
 
 /** More bytes than any narinfo has: of its characters each may take four. */
-const MOST_NAR_INFO_BYTES = NAR_INFO_SIZE_LIMIT * 4;
+export const MOST_NAR_INFO_BYTES: number = NAR_INFO_SIZE_LIMIT * 4;
 
 /**
  * The narinfo of a path in the bucket; null where there is none. What is too large for one is given as no bytes: it is
