@@ -7,7 +7,14 @@ export interface Budget {
   readonly reserved: number;
   /** Takes `bytes`, or returns null where they do not fit. */
   reserve(bytes: number): Reservation | null;
+  /**
+   * The same for who has another way: leaves an eighth of the whole to those who have none, as bodies that pass through
+   * unsaved because there was no room to store them.
+   */
+  reserveIfAmple(bytes: number): Reservation | null;
 }
+
+const LEFT_BY_OTHERS = 1 / 8;
 
 export interface Reservation {
   readonly bytes: number;
@@ -50,18 +57,21 @@ export function createBudget(
     }
   }
 
+  function reserve(bytes: number, most: number): Reservation | null {
+    if (reserved + bytes > most && expiry !== undefined) releaseLost(expiry);
+    if (reserved + bytes > most) return null;
+    reserved += bytes;
+    const reservation: Reservation = { bytes, release: () => giveBack(reservation) };
+    held.set(reservation, expiry?.now() ?? 0);
+    onChange(reserved);
+    return reservation;
+  }
+
   return {
     get reserved() {
       return reserved;
     },
-    reserve(bytes) {
-      if (reserved + bytes > limit && expiry !== undefined) releaseLost(expiry);
-      if (reserved + bytes > limit) return null;
-      reserved += bytes;
-      const reservation: Reservation = { bytes, release: () => giveBack(reservation) };
-      held.set(reservation, expiry?.now() ?? 0);
-      onChange(reserved);
-      return reservation;
-    },
+    reserve: (bytes) => reserve(bytes, limit),
+    reserveIfAmple: (bytes) => reserve(bytes, limit * (1 - LEFT_BY_OTHERS)),
   };
 }

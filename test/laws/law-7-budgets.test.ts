@@ -131,6 +131,23 @@ describe('law 7: budgets hold over the whole process', () => {
     await snowcap.settled();
   });
 
+  it('fills leave room for bodies that pass through, since there was none to store them', async () => {
+    // Of 900 kB each, four would fit, with not enough left for a fifth to pass.
+    await start({ settings: { spoolLimit: 0, bufferLimit: 3_700_000 } });
+    const paths = await several(5, { size: 900_000 });
+    const go = Promise.withResolvers<void>();
+    for (const path of paths) publish(upstream, path, { stallAt: 500_000, until: go.promise });
+    const keys = await Promise.all(paths.map((path) => servedKey(snowcap, path)));
+    const all = keys.map((key) => download(`${snowcap.url}/${key}`));
+    await until(() => paths.every(({ url }) => upstream.requestsTo(`/${url}`).length > 0));
+    go.resolve();
+    for (const [nth, { status, ended, bytes }] of (await Promise.all(all)).entries()) {
+      expect({ status, ended }).toEqual({ status: 200, ended: 'clean' });
+      expect(bytes.equals(paths[nth]?.body ?? Buffer.alloc(0))).toBe(true);
+    }
+    expect(await storedOf(keys)).toBe(3);
+  });
+
   it('too many transfers at once are pushed back with 503, and the others are right', async () => {
     await start({ settings: { spoolLimit: 0, bufferLimit: 700_000 } });
     const paths = await several(8, { size: 1_200_000 });

@@ -136,7 +136,8 @@ function createInlineNar(
 ): InlineNar | null {
   // What is decoded never fills more of a window than there is of the NAR.
   const most = FIXED_WINDOW[compression] ?? MOST_INLINE_WINDOW;
-  const window = buffers.reserve(Math.min(most, expected.narSize));
+  const bytes = Math.min(most, expected.narSize);
+  const window = expected.fileHash === null ? buffers.reserve(bytes) : buffers.reserveIfAmple(bytes);
   if (window === null) return null;
   const limits = { maxOutput: expected.narSize, maxWindow: MOST_INLINE_WINDOW };
   const digester = createNarDigester(compression, limits);

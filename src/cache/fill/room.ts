@@ -51,7 +51,7 @@ export async function makeRoom(
   const { buffers, services } = context;
   const { key, narSize } = expected;
   const bytes = size ?? Math.ceil(narSize * (1 + 1 / 32)) + ENCODING_OVERHEAD_BYTES;
-  const inMemory = bytes <= IN_MEMORY_BYTES ? buffers.reserve(bytes) : null;
+  const inMemory = bytes <= IN_MEMORY_BYTES ? buffers.reserveIfAmple(bytes) : null;
   if (inMemory !== null) {
     return spooled(context, key, await services.memorySpool.create(key), bytes, inMemory, 0);
   }
@@ -121,8 +121,8 @@ async function inTheStore(
 ): Promise<Room | null> {
   const { storage, spool, platform } = services;
   if (spool !== null && storage.putMemory === undefined) return null;
-  const ours = buffers.reserve(PACED_BYTES);
-  const theirs = ours === null ? null : buffers.reserve(storage.putMemory ?? 0);
+  const ours = buffers.reserveIfAmple(PACED_BYTES);
+  const theirs = ours === null ? null : buffers.reserveIfAmple(storage.putMemory ?? 0);
   if (ours === null || theirs === null) {
     ours?.release();
     return null;

@@ -15,6 +15,17 @@ describe('A budget', () => {
     expect(changes).toEqual([60, 100, 40, 0]);
   });
 
+  test('leaves an eighth to those who have no other way', () => {
+    const budget = createBudget(80);
+    expect(budget.reserveIfAmple(71)).toBeNull();
+    const first = budget.reserveIfAmple(70);
+    expect(budget.reserveIfAmple(1)).toBeNull();
+    expect(budget.reserve(10)?.bytes).toBe(10);
+    first?.release();
+    expect(budget.reserveIfAmple(60)?.bytes).toBe(60);
+    expect(budget.reserved).toBe(70);
+  });
+
   test('without an expiry keeps a share for ever', () => {
     const budget = createBudget(100);
     budget.reserve(100);
