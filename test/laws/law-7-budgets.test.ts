@@ -31,6 +31,16 @@ const several = (count: number, options: SignedPathOptions): Promise<readonly Si
     [...Array(count).keys()].map((n) => signedPath({ ...options, name: `path-${n}`, seed: n + 1 })),
   );
 
+/** Asks for cold bodies of `size` bytes at once; each stands still at its `stallAt`-th byte until `go`. */
+async function askStalled(count: number, size: number, stallAt: number) {
+  const paths = await several(count, { size });
+  const go = Promise.withResolvers<void>();
+  for (const path of paths) publish(upstream, path, { stallAt, until: go.promise });
+  const keys = await Promise.all(paths.map((path) => servedKey(snowcap, path)));
+  const all = Promise.all(keys.map((key) => download(`${snowcap.url}/${key}`)));
+  return { paths, keys, all, go: () => go.resolve() };
+}
+
 /** Bodies that are in storage when all is over. */
 async function storedOf(keys: readonly string[]): Promise<number> {
   await snowcap.settled();
@@ -134,14 +144,10 @@ describe('law 7: budgets hold over the whole process', () => {
   it('fills leave room for bodies that pass through, since there was none to store them', async () => {
     // Of 900 kB each, four would fit, with not enough left for a fifth to pass.
     await start({ settings: { spoolLimit: 0, bufferLimit: 3_700_000 } });
-    const paths = await several(5, { size: 900_000 });
-    const go = Promise.withResolvers<void>();
-    for (const path of paths) publish(upstream, path, { stallAt: 500_000, until: go.promise });
-    const keys = await Promise.all(paths.map((path) => servedKey(snowcap, path)));
-    const all = keys.map((key) => download(`${snowcap.url}/${key}`));
+    const { paths, keys, all, go } = await askStalled(5, 900_000, 500_000);
     await until(() => paths.every(({ url }) => upstream.requestsTo(`/${url}`).length > 0));
-    go.resolve();
-    for (const [nth, { status, ended, bytes }] of (await Promise.all(all)).entries()) {
+    go();
+    for (const [nth, { status, ended, bytes }] of (await all).entries()) {
       expect({ status, ended }).toEqual({ status: 200, ended: 'clean' });
       expect(bytes.equals(paths[nth]?.body ?? Buffer.alloc(0))).toBe(true);
     }
@@ -150,14 +156,10 @@ describe('law 7: budgets hold over the whole process', () => {
 
   it('too many transfers at once are pushed back with 503, and the others are right', async () => {
     await start({ settings: { spoolLimit: 0, bufferLimit: 700_000 } });
-    const paths = await several(8, { size: 1_200_000 });
-    const go = Promise.withResolvers<void>();
-    for (const path of paths) publish(upstream, path, { stallAt: 600_000, until: go.promise });
-    const keys = await Promise.all(paths.map((path) => servedKey(snowcap, path)));
-    const all = keys.map((key) => download(`${snowcap.url}/${key}`));
+    const { paths, keys, all, go } = await askStalled(8, 1_200_000, 600_000);
     await until(() => snowcap.logs.filter(({ fields }) => fields['status'] === 503).length > 0);
-    go.resolve();
-    const seen = await Promise.all(all);
+    go();
+    const seen = await all;
     const refused = seen.filter(({ status }) => status === 503);
     expect(refused.length).toBeGreaterThan(0);
     expect(refused.length).toBeLessThan(8);
